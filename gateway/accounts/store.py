@@ -1,0 +1,140 @@
+"""OAuth accounts as files: one JSON file an account, or a list of them as users bring it along.
+
+The directory is 0700 and the files 0600; a file is replaced by a whole new one or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from gateway.calls import Secret
+
+
+class StoreError(Exception):
+    """An account file cannot be taken; the message names it and the cure."""
+
+
+@attrs.frozen
+class Account:
+    """One OAuth account."""
+
+    name: str
+    refresh_token: Secret
+    project: str = ""
+    path: Path | None = None
+    """The file it came from; None for one that is kept in memory alone."""
+    index: int | None = None
+    """Its place in the file's list, where the file holds a list."""
+
+
+def load(directory: Path) -> list[Account]:
+    """Return the accounts of a directory's ``*.json`` files, in order of the files' names.
+
+    A directory that is not there holds none.  Raises StoreError.
+    """
+    if not directory.exists():
+        return []
+    _check(directory, 0o700, "directory")
+    accounts: list[Account] = []
+    for path in sorted(directory.glob("*.json")):
+        _check(path, 0o600, "file")
+        accounts.extend(_read(path))
+    names: set[str] = set()
+    for account in accounts:
+        if account.name in names:
+            raise StoreError(f"{account.path}: a second account named {account.name!r}; rename or remove one.")
+        names.add(account.name)
+    return accounts
+
+
+def save_refresh_token(account: Account, refresh_token: Secret) -> None:
+    """Keep an account's rotated refresh token; other members of its file stay as they are.
+
+    Raises OSError where the file cannot be written, StoreError where it is not an account's any more.
+    """
+    if account.path is None:
+        return
+    document = _parse(account.path)
+    entry = document
+    if account.index is not None:
+        entry = _listed(document, account.path)[account.index]
+    if not isinstance(entry, dict):
+        raise StoreError(f"{account.path}: the account is not there any more; add it again.")
+    entry["refresh_token"] = refresh_token.reveal()
+    _replace(account.path, json.dumps(document, indent=2).encode("utf-8") + b"\n")
+
+
+def _check(path: Path, mode: int, what: str) -> None:
+    found = path.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        raise StoreError(f"{path}: is a symbolic link; put the {what} itself there.")
+    if found.st_uid != os.geteuid():
+        raise StoreError(f"{path}: belongs to another user; chown it to the user that runs the gateway.")
+    if stat.S_IMODE(found.st_mode) & ~mode:
+        raise StoreError(f"{path}: others may read this {what}; run: chmod {mode:o} {path}")
+
+
+def _parse(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        # The text of a JSON error is safe to show; it quotes nothing of the file.
+        raise StoreError(f"{path}: cannot be read as JSON ({error}); repair or remove it.") from None
+
+
+def _listed(document: Any, path: Path) -> list[Any]:
+    entries = document.get("accounts") if isinstance(document, dict) else document
+    if not isinstance(entries, list):
+        raise StoreError(f"{path}: needs `refresh_token`, or `accounts` with a list of accounts.")
+    return entries
+
+
+def _read(path: Path) -> Iterator[Account]:
+    document = _parse(path)
+    if isinstance(document, dict) and "accounts" not in document:
+        yield _account(document, path, None, path.stem)
+        return
+    for index, entry in enumerate(_listed(document, path)):
+        yield _account(entry, path, index, f"{path.stem}-{index + 1}")
+
+
+def _account(entry: Any, path: Path, index: int | None, default_name: str) -> Account:
+    where = f"{path}" if index is None else f"{path}: accounts[{index}]"
+    if not isinstance(entry, dict):
+        raise StoreError(f"{where}: must be a JSON object with `refresh_token`.")
+    values: dict[str, str] = {}
+    for name in ("name", "email", "refresh_token", "project"):
+        value = entry.get(name, "")
+        if not isinstance(value, str):
+            raise StoreError(f"{where}: `{name}` must be a string.")
+        values[name] = value.strip()
+    if not values["refresh_token"]:
+        raise StoreError(f"{where}: `refresh_token` is missing; sign the account in again.")
+    name = values["name"] or values["email"] or default_name
+    return Account(name, Secret(values["refresh_token"]), values["project"], path, index)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,44 @@
+"""YAML to a frozen Config; every error names its path.  Reads the file and the secrets' files that it names."""
+
+from gateway.config.describe import describe
+from gateway.config.errors import ConfigError
+from gateway.config.reader import load
+from gateway.config.sources import from_environment, simulated
+from gateway.config.values import (
+    AccountConfig,
+    AuthMode,
+    Config,
+    CredentialConfig,
+    DoneMarker,
+    EnvelopeConfig,
+    Limits,
+    LogConfig,
+    ModelConfig,
+    OAuthConfig,
+    ProxyConfig,
+    RoutingConfig,
+    Timeouts,
+    UpstreamConfig,
+)
+
+__all__ = [
+    "AccountConfig",
+    "AuthMode",
+    "Config",
+    "ConfigError",
+    "CredentialConfig",
+    "DoneMarker",
+    "EnvelopeConfig",
+    "Limits",
+    "LogConfig",
+    "ModelConfig",
+    "OAuthConfig",
+    "ProxyConfig",
+    "RoutingConfig",
+    "Timeouts",
+    "UpstreamConfig",
+    "describe",
+    "from_environment",
+    "load",
+    "simulated",
+]

@@ -1,0 +1,76 @@
+"""What a configuration would run, for people; never a secret.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import attrs
+
+from gateway.config import listeners
+from gateway.config.values import AuthMode, Config, ProxyConfig, UpstreamConfig
+
+
+def describe(config: Config) -> str:
+    """Return several lines, for ``--check`` and the log at start."""
+    return "\n".join(_lines(config))
+
+
+def _lines(config: Config) -> Iterator[str]:
+    yield f"configuration: {config.source or 'built in'}"
+    for description in config.proxy.listen:
+        reach = "this machine only" if listeners.is_loopback(description) else "open to the network"
+        yield f"listens on {description} ({reach})"
+    yield f"authentication: {_authentication(config.proxy)}"
+    yield f"[DONE] marker: {config.proxy.done_marker.value}"
+    for upstream in config.upstreams:
+        yield f"upstream {upstream.name} ({upstream.kind})"
+        yield from (f"  {line}" for line in _upstream(upstream))
+    yield f"attempts: at most {config.routing.max_attempts} a request"
+    for pattern, target in config.routing.aliases:
+        yield f"alias: {pattern} -> {target}"
+    for model in config.models:
+        yield f"model: {model.id}"
+    yield "timeouts: " + _join(f"{name} {value:g} s" for name, value in attrs.asdict(config.timeouts).items())
+    yield "limits: " + _join(f"{name} {_size(value)}" for name, value in attrs.asdict(config.limits).items())
+    yield f"state: {config.state_dir}"
+    yield f"log: level {config.log.level}, format {config.log.format}"
+    for warning in config.warnings:
+        yield f"warning: {warning}"
+
+
+def _authentication(proxy: ProxyConfig) -> str:
+    if not proxy.authenticates:
+        state = "off"
+    else:
+        count = len(proxy.api_keys)
+        state = f"on, {count or 'no'} key{'' if count == 1 else 's'}"
+        state += ", /healthz open" if proxy.open_health else ""
+    return f"{state} (auto)" if proxy.auth_mode is AuthMode.AUTO else state
+
+
+def _upstream(upstream: UpstreamConfig) -> Iterator[str]:
+    yield "base: " + _join(upstream.base_urls)
+    yield "models: " + (_join(upstream.models) or "all")
+    if upstream.credentials:
+        yield "credentials: " + _join(credential.name for credential in upstream.credentials)
+    if upstream.accounts:
+        yield "accounts: " + _join(account.name for account in upstream.accounts)
+    elif upstream.credentials_dir:
+        yield f"accounts: files in {upstream.credentials_dir}"
+    if upstream.oauth:
+        yield f"tokens: {upstream.oauth.token_url} as client {upstream.oauth.client_id}"
+    if upstream.envelope:
+        yield f"envelope: {upstream.envelope.profile}"
+    if upstream.project:
+        yield f"project: {upstream.project}"
+
+
+def _join(words: Iterable[str]) -> str:
+    return ", ".join(words)
+
+
+def _size(value: int) -> str:
+    for unit, scale in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+        if value >= scale and value % scale == 0:
+            return f"{value // scale} {unit}"
+    return f"{value} bytes"

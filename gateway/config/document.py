@@ -1,0 +1,61 @@
+"""Text in, plain values out: YAML without the parts that surprise.  Reads one file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from gateway.config.errors import ConfigError, member, shown
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader; a class of its own, so that nobody's registered constructors reach it."""
+
+
+def parse(data: bytes, source: str) -> Any:
+    """Return the document's plain values.  Raises ConfigError for what is not YAML and for a key given twice."""
+    try:
+        loader = _Loader(data)
+        try:
+            root = loader.get_single_node()
+            if root is None:
+                return {}
+            _refuse_duplicates(root, "", source, set())
+            return loader.construct_document(root)
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(source, _place(error.problem_mark), _problem(error), "mend the YAML") from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise ConfigError(source, "", f"this is not YAML text ({shown(error)})", "write it as UTF-8 YAML") from None
+
+
+def _refuse_duplicates(node: yaml.Node, path: str, source: str, seen: set[int]) -> None:
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            _refuse_duplicates(item, f"{path}[{index}]", source, seen)
+    elif isinstance(node, yaml.MappingNode):
+        lines: dict[tuple[str, str], int] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError(source, _place(key.start_mark), "a key is not a plain word", "mend the YAML")
+            place = member(path, key.value)
+            name, line = (key.tag, key.value), key.start_mark.line + 1
+            if name in lines:
+                raise ConfigError(
+                    source, place, f"this key is written twice, in lines {lines[name]} and {line}", "keep one"
+                )
+            lines[name] = line
+            _refuse_duplicates(value, place, source, seen)
+
+
+def _place(mark: yaml.Mark | None) -> str:
+    return f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+
+
+def _problem(error: yaml.MarkedYAMLError) -> str:
+    return "this is not YAML" + (f" ({shown(error.problem)})" if error.problem else "")

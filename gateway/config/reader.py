@@ -1,0 +1,220 @@
+"""A configuration file in, a frozen Config out.  Reads the file and the files that it names."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+import attrs
+
+from gateway.config import document, listeners
+from gateway.config.errors import ConfigError
+from gateway.config.nodes import Context, Fields, Node, optional
+from gateway.config.secrets import default_state_dir, digests, located, open_to_others
+from gateway.config.upstreams import upstreams
+from gateway.config.values import (
+    AuthMode,
+    Config,
+    DoneMarker,
+    Limits,
+    LogConfig,
+    ModelConfig,
+    ProxyConfig,
+    RoutingConfig,
+    Timeouts,
+)
+
+LEVELS = ("debug", "info", "warn", "error")
+FORMATS = ("auto", "text", "json")
+
+_ALIAS_PATTERN = re.compile(r"[A-Za-z0-9._@/+:*-]+\Z")
+_MODEL_ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._@+-]*(?:/[A-Za-z0-9][A-Za-z0-9._@+-]*)*\Z")
+_VERB = re.compile(r"[A-Za-z]+\Z")
+_GIB = 1024**3
+_LIMIT_RANGES = {
+    "body": (1024, 4 * _GIB),
+    "event": (1024, 4 * _GIB),
+    "head": (1024, 1024**2),
+    "target": (256, 64 * 1024),
+}
+
+
+def load(path: str, environ: Mapping[str, str], *, with_upstreams: bool = True) -> Config:
+    """Return what the YAML file at ``path`` says.  Raises ConfigError.
+
+    Without ``with_upstreams`` that section is not read, so a file whose keys are not at hand can still be
+    simulated.
+    """
+    try:
+        with open(path, "rb") as file:
+            mode, data = os.fstat(file.fileno()).st_mode, file.read()
+    except OSError as error:
+        raise ConfigError(
+            path, "", f"the file cannot be read ({error.strerror})", "name a file that exists and may be read"
+        ) from None
+    context = Context(path, os.path.dirname(os.path.abspath(path)), environ)
+    fields = Node(context, "", document.parse(data, path)).fields("file")
+    state_dir = optional(fields, "state_dir", _state_dir, "") or default_state_dir(environ, path)
+    config = Config(
+        proxy=optional(fields, "proxy", _proxy, ProxyConfig()),
+        routing=optional(fields, "routing", _routing, RoutingConfig()),
+        timeouts=optional(fields, "timeouts", _timeouts, Timeouts()),
+        limits=optional(fields, "limits", _limits, Limits()),
+        state_dir=state_dir,
+        log=optional(fields, "log", _log, LogConfig()),
+        source=path,
+        models=optional(fields, "models", _models, ()),
+    )
+    if with_upstreams:
+        if "upstreams" not in fields:
+            raise ConfigError(
+                path, "upstreams", "there is none", "name at least one, such as `studio: {kind: aistudio, ...}`"
+            )
+        config = attrs.evolve(config, upstreams=upstreams(fields["upstreams"], state_dir))
+    if context.clear_secrets and open_to_others(mode):
+        context.warnings.append(
+            f"{path} holds {' and '.join(context.clear_secrets)} in clear and others may read it: chmod 600 {path}"
+        )
+    return attrs.evolve(config, warnings=tuple(context.warnings))
+
+
+def _state_dir(node: Node) -> str:
+    text = node.text()
+    return located(node.context, text) if text else ""
+
+
+def _proxy(node: Node) -> ProxyConfig:
+    fields = node.fields("proxy")
+    default = ProxyConfig()
+    proxy = ProxyConfig(
+        optional(fields, "listen", _listen, default.listen),
+        optional(fields, "auth_mode", _auth_mode, default.auth_mode),
+        optional(fields, "api_key", digests, default.api_keys),
+        DoneMarker(
+            optional(fields, "done_marker", lambda n: n.choice([m.value for m in DoneMarker]), "auto"),
+        ),
+    )
+    _judge(proxy, fields, node.context)
+    return proxy
+
+
+def _judge(proxy: ProxyConfig, fields: Fields, context: Context) -> None:
+    """Refuse to be open to a network without a key, and warn of what works otherwise than meant."""
+    for description in proxy.listen:
+        listener = listeners.parse(description)
+        if listener.loopback:
+            continue
+        if proxy.auth_mode is AuthMode.OFF:
+            raise fields["auth_mode"].error(
+                f"the gateway refuses to start with authentication off while {description} is open to others",
+                "write auth_mode: auto, or listen on interface=127.0.0.1",
+            )
+        if not proxy.api_keys:
+            raise fields["listen"].error(
+                f"the gateway refuses to start while {description} is open to others and no key exists",
+                "write proxy.api_key, or listen on interface=127.0.0.1",
+            )
+        if listener.clear:
+            context.warnings.append(
+                f"{description} carries keys and prompts in clear over the network: use ssl:, "
+                "or a TLS proxy in front of a listener on interface=127.0.0.1"
+            )
+    if proxy.authenticates and not proxy.api_keys:
+        context.warnings.append(
+            "authentication is on and no key is configured, so every request is refused with 401: write proxy.api_key"
+        )
+
+
+def _listen(node: Node) -> tuple[str, ...]:
+    nodes = node.items() if isinstance(node.value, list) else [node]
+    found: list[str] = []
+    for item in nodes:
+        if not isinstance(item.value, str):
+            raise item.error("this is no endpoint description", 'write "tcp:8045:interface=127.0.0.1"')
+        try:
+            listeners.parse(item.value)
+        except listeners.BadListener as error:
+            raise item.error(str(error), 'write such as "tcp:8045:interface=127.0.0.1"') from None
+        if item.value in found:
+            raise item.error("this listener is named twice", "remove one")
+        found.append(item.value)
+    if not found:
+        raise node.error("the list is empty", "name a listener, or remove the key for the default")
+    return tuple(found)
+
+
+def _auth_mode(node: Node) -> AuthMode:
+    # YAML 1.1 reads a bare `off` as false.
+    if node.value is False:
+        return AuthMode.OFF
+    if node.value is True:
+        raise node.error("`on` is no mode", "write strict, all_except_health or auto")
+    return AuthMode(node.choice([mode.value for mode in AuthMode]))
+
+
+def _routing(node: Node) -> RoutingConfig:
+    fields = node.fields("routing")
+    default = RoutingConfig()
+    return RoutingConfig(
+        optional(fields, "max_attempts", lambda n: n.integer(1, 10), default.max_attempts),
+        optional(fields, "aliases", _aliases, default.aliases),
+    )
+
+
+def _aliases(node: Node) -> tuple[tuple[str, str], ...]:
+    found = []
+    for pattern, target in node.entries():
+        if not _ALIAS_PATTERN.match(pattern):
+            raise target.error("this is no pattern for model ids", "use the characters of model ids, and * for any run")
+        found.append((pattern, _model_id(target)))
+    return tuple(found)
+
+
+def _model_id(node: Node) -> str:
+    text = node.match(_MODEL_ID, "a model id, such as gemini-2.5-flash")
+    if text.startswith("models/"):
+        raise node.error("an id is written without models/", f"write {text.removeprefix('models/')}")
+    return text
+
+
+def _timeouts(node: Node) -> Timeouts:
+    return Timeouts(**{name: member.seconds() for name, member in node.fields("timeouts").items()})
+
+
+def _limits(node: Node) -> Limits:
+    return Limits(**{name: member.size(*_LIMIT_RANGES[name]) for name, member in node.fields("limits").items()})
+
+
+def _log(node: Node) -> LogConfig:
+    fields = node.fields("log")
+    default = LogConfig()
+    return LogConfig(
+        optional(fields, "level", lambda n: n.choice(LEVELS), default.level),
+        optional(fields, "format", lambda n: n.choice(FORMATS), default.format),
+    )
+
+
+def _models(node: Node) -> tuple[ModelConfig, ...]:
+    found = []
+    for name, member in node.entries():
+        if not _MODEL_ID.match(name) or name.startswith("models/"):
+            raise member.error("this is no model id", "write it as upstream does, without models/")
+        fields = {} if member.value is None else member.fields("model")
+        found.append(
+            ModelConfig(
+                name,
+                optional(fields, "input_token_limit", _tokens, 0),
+                optional(fields, "output_token_limit", _tokens, 0),
+                optional(fields, "methods", _methods, ()),
+            )
+        )
+    return tuple(found)
+
+
+def _tokens(node: Node) -> int:
+    return node.integer(1, 10**9)
+
+
+def _methods(node: Node) -> tuple[str, ...]:
+    return tuple(item.match(_VERB, "a method, such as generateContent") for item in node.items())

@@ -1,0 +1,113 @@
+"""Where secrets and state lie: in the file, in the environment, in a file of their own.  Reads files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Mapping
+
+from gateway.calls import Secret
+from gateway.config.errors import ConfigError
+from gateway.config.nodes import Context, Fields, Node
+
+_VISIBLE = re.compile(r"[\x21-\x7e]+\Z")
+_DIGEST = re.compile(r"sha256:([0-9A-Fa-f]{64})\Z")
+_SECRET_FILE_LIMIT = 64 * 1024
+_NAME = "antigravity-gateway"
+
+
+def secret(owner: Node, fields: Fields, stem: str) -> Secret:
+    """Return the secret that exactly one of ``stem``, ``stem_env`` and ``stem_file`` gives."""
+    names = (stem, f"{stem}_env", f"{stem}_file")
+    given = [fields[name] for name in names if name in fields and fields[name].value != ""]
+    if len(given) != 1:
+        problem = "none is given" if not given else f"{len(given)} are given"
+        raise owner.error(f"{problem} of {', '.join(names)}", "write exactly one of them")
+    node = given[0]
+    if node is fields.get(names[0]):
+        node.context.clear_secrets.append(node.path)
+        value, origin = node.text(), "the value"
+    elif node is fields.get(names[1]):
+        variable = node.text()
+        value, origin = node.context.environ.get(variable, "").strip(), f"${variable}"
+        if not value:
+            raise node.error(f"{origin} is not set", "set it in the daemon's environment, or name another")
+    else:
+        value, origin = _from_file(node), "the file"
+    if not _VISIBLE.match(value):
+        raise node.error(
+            f"{origin} holds characters that no key has", "give the key alone, in printable ASCII without spaces"
+        )
+    return Secret(value)
+
+
+def digests(node: Node) -> tuple[bytes, ...]:
+    """Return the SHA-256 of the client key that is given, in clear or as ``sha256:<hex>``; nothing for none."""
+    text = node.text().strip()
+    if not text:
+        return ()
+    if text.startswith("sha256:"):
+        match = _DIGEST.match(text)
+        if not match:
+            raise node.error("this is no SHA-256 digest", "write sha256: and 64 hexadecimal digits")
+        return (bytes.fromhex(match[1]),)
+    if not _VISIBLE.match(text):
+        raise node.error(
+            "this key cannot travel in a header", "choose one of printable ASCII characters without spaces"
+        )
+    node.context.clear_secrets.append(node.path)
+    return (hashlib.sha256(text.encode("ascii")).digest(),)
+
+
+def located(context: Context, text: str) -> str:
+    """Return an absolute path; relative ones start at the configuration file's directory."""
+    home = context.environ.get("HOME", "")
+    if home and (text == "~" or text.startswith("~/")):
+        text = home + text[1:]
+    return os.path.abspath(os.path.join(context.directory, text))
+
+
+def default_state_dir(environ: Mapping[str, str], source: str) -> str:
+    """Return where state is kept when the configuration does not say.
+
+    systemd's ``$STATE_DIRECTORY``, else the XDG Base Directory Specification's place for state.
+    """
+    systemd = environ.get("STATE_DIRECTORY", "").split(":")[0]
+    if os.path.isabs(systemd):
+        return os.path.normpath(systemd)
+    for variable, below in (("XDG_STATE_HOME", ""), ("HOME", ".local/state")):
+        base = environ.get(variable, "")
+        # The specification has relative values ignored.
+        if os.path.isabs(base):
+            return os.path.normpath(os.path.join(base, below, _NAME))
+    raise ConfigError(
+        source,
+        "state_dir",
+        "there is no home directory to keep state in",
+        "write state_dir, or set $STATE_DIRECTORY or $HOME",
+    )
+
+
+def open_to_others(mode: int) -> bool:
+    """Say whether others than the owner may read or write a file of this mode."""
+    return os.name == "posix" and bool(mode & (stat.S_IRWXG | stat.S_IRWXO))
+
+
+def _from_file(node: Node) -> str:
+    path = located(node.context, node.text())
+    try:
+        with open(path, "rb") as file:
+            if open_to_others(os.fstat(file.fileno()).st_mode):
+                raise node.error(f"others may read {path}", f"run: chmod 600 {path}")
+            data = file.read(_SECRET_FILE_LIMIT + 1)
+    except OSError as error:
+        raise node.error(f"{path} cannot be read ({error.strerror})", "name a file that the daemon may read") from None
+    try:
+        text = data.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        text = "\0"
+    if not text or len(data) > _SECRET_FILE_LIMIT:
+        raise node.error(f"{path} holds no key", "write the key into it, alone on one line")
+    return text

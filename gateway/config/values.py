@@ -1,0 +1,185 @@
+"""The frozen values that a configuration becomes.  Pure."""
+
+from __future__ import annotations
+
+import enum
+
+from attrs import frozen
+
+from gateway.calls import Secret
+from gateway.config import listeners
+
+MIB = 1024 * 1024
+DEFAULT_LISTEN = ("tcp:8045:interface=127.0.0.1",)
+
+
+class AuthMode(enum.Enum):
+    """When a client has to show a key."""
+
+    OFF = "off"
+    STRICT = "strict"
+    """Always, ``/healthz`` included."""
+    ALL_EXCEPT_HEALTH = "all_except_health"
+    AUTO = "auto"
+    """As ALL_EXCEPT_HEALTH where a key exists or a listener is not loopback, else as OFF."""
+
+
+class DoneMarker(enum.Enum):
+    """When an upstream's ``data: [DONE]`` reaches the client."""
+
+    AUTO = "auto"
+    """Only where the request names no ``alt``: SDKs that send ``alt=sse`` fail on it."""
+    NEVER = "never"
+    ALWAYS = "always"
+
+
+@frozen
+class ProxyConfig:
+    """The clients' side."""
+
+    listen: tuple[str, ...] = DEFAULT_LISTEN
+    """Twisted endpoint descriptions."""
+    auth_mode: AuthMode = AuthMode.AUTO
+    api_keys: tuple[bytes, ...] = ()
+    """SHA-256 digests, 32 bytes each."""
+    done_marker: DoneMarker = DoneMarker.AUTO
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether a client has to show a key."""
+        if self.auth_mode is AuthMode.AUTO:
+            return bool(self.api_keys) or not all(map(listeners.is_loopback, self.listen))
+        return self.auth_mode is not AuthMode.OFF
+
+    @property
+    def open_health(self) -> bool:
+        """Whether ``/healthz`` is answered without a key."""
+        return self.auth_mode is not AuthMode.STRICT
+
+
+@frozen
+class CredentialConfig:
+    """An API key and the name that the operator gave it."""
+
+    name: str
+    api_key: Secret
+    project: str = ""
+    """The Google project that the key's quota belongs to, where the operator says so."""
+
+
+@frozen
+class AccountConfig:
+    """An account given ready-made; only the simulator's are."""
+
+    name: str
+    refresh_token: Secret
+    project: str
+
+
+@frozen
+class OAuthConfig:
+    """The operator's own OAuth client."""
+
+    client_id: str
+    client_secret: Secret
+    token_url: str
+
+
+@frozen
+class EnvelopeConfig:
+    """What ``codeassist`` requests are wrapped in."""
+
+    profile: str = "antigravity"
+    user_agent: str = ""
+    """Empty for the gateway's own name and version."""
+    request_type: str = "agent"
+
+
+@frozen
+class UpstreamConfig:
+    """One backend and what authenticates against it."""
+
+    name: str
+    kind: str
+    """``aistudio`` or ``codeassist``."""
+    base_urls: tuple[str, ...]
+    """Without a trailing slash, in the order in which they are tried."""
+    models: tuple[str, ...] = ()
+    """Ids or ``*`` patterns served here; empty: all."""
+    credentials: tuple[CredentialConfig, ...] = ()
+    oauth: OAuthConfig | None = None
+    envelope: EnvelopeConfig | None = None
+    credentials_dir: str = ""
+    """The absolute path of the account files; empty where the kind has none."""
+    project: str = ""
+    """``codeassist``: the operator's own project, for accounts that name none."""
+    accounts: tuple[AccountConfig, ...] = ()
+
+
+@frozen
+class RoutingConfig:
+    """How often a request is tried, and under which model."""
+
+    max_attempts: int = 3
+    aliases: tuple[tuple[str, str], ...] = ()
+    """(pattern, target) in the order of the file."""
+
+
+@frozen
+class Timeouts:
+    """How long each wait may last, in seconds."""
+
+    connect: float = 10.0
+    first_byte_unary: float = 600.0
+    first_event_stream: float = 120.0
+    idle: float = 120.0
+    budget: float = 600.0
+    """All attempts of one request together, until its first byte."""
+    drain: float = 60.0
+
+
+@frozen
+class Limits:
+    """How much is taken, in bytes."""
+
+    body: int = 100 * MIB
+    event: int = 64 * MIB
+    head: int = 16 * 1024
+    target: int = 8 * 1024
+
+
+@frozen
+class LogConfig:
+    """What is logged, and how it is written."""
+
+    level: str = "info"
+    format: str = "auto"
+
+
+@frozen
+class ModelConfig:
+    """What the operator says about a model; adds to the package's table or overrides it."""
+
+    id: str
+    input_tokens: int = 0
+    """0 where the configuration does not say."""
+    output_tokens: int = 0
+    verbs: tuple[str, ...] = ()
+
+
+@frozen
+class Config:
+    """Everything that the gateway runs from."""
+
+    proxy: ProxyConfig = ProxyConfig()
+    upstreams: tuple[UpstreamConfig, ...] = ()
+    routing: RoutingConfig = RoutingConfig()
+    timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
+    state_dir: str = ""
+    log: LogConfig = LogConfig()
+    source: str = ""
+    """The file, ``environment`` or ``--simulate``."""
+    models: tuple[ModelConfig, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """Sentences for the log at start: what runs, but perhaps not as meant."""

@@ -1,0 +1,168 @@
+"""The Gemini API as a client's language: requests in, events out.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from gateway import splice, sse
+from gateway.calls import Call, Event, Framing, GatewayError, Usage
+from gateway.config.values import DoneMarker
+from gateway.dialects.verbs import VERBS
+
+
+class _UsageMetadata(msgspec.Struct, rename="camel"):
+    prompt_token_count: int = 0
+    candidates_token_count: int = 0
+    thoughts_token_count: int = 0
+    cached_content_token_count: int = 0
+    total_token_count: int = 0
+
+
+class _Candidate(msgspec.Struct, rename="camel"):
+    finish_reason: str | int = ""
+
+
+class _Summary(msgspec.Struct, rename="camel"):
+    usage_metadata: _UsageMetadata | None = None
+    candidates: list[_Candidate] = []
+
+
+_SUMMARY = msgspec.json.Decoder(_Summary)
+
+
+def framing(verb: str, query: Mapping[bytes, Sequence[bytes]], done: DoneMarker) -> tuple[Framing, bool]:
+    """Return how the answer is laid out and whether ``[DONE]`` is forwarded.
+
+    The query decides: ``alt=sse`` is what SDKs send, and they fail on ``[DONE]``; ``alt=json`` and
+    ``$alt=json;enum-encoding=int`` ask for a JSON array; with neither the tutorial promises SSE.
+    Raises GatewayError for another ``alt``.
+    """
+    alt = b""
+    for name in (b"$alt", b"alt"):
+        values = query.get(name)
+        if values and values[-1]:
+            alt = values[-1].split(b";", 1)[0].lower()
+    if alt not in (b"", b"sse", b"json"):
+        raise GatewayError(
+            400,
+            "INVALID_ARGUMENT",
+            "ALT_UNKNOWN",
+            "The gateway answers with alt=sse or alt=json; leave `alt` out or use one of these.",
+        )
+    if not VERBS[verb].streams:
+        return Framing.UNARY, False
+    if alt == b"json":
+        return Framing.ARRAY, False
+    if done is DoneMarker.ALWAYS:
+        return Framing.SSE, True
+    return Framing.SSE, done is DoneMarker.AUTO and alt == b""
+
+
+def first_user_turn(parts: Mapping[str, msgspec.Raw]) -> bytes:
+    """Return the bytes of the first user turn's parts; a turn without a role counts as a user's.
+
+    ``parts`` are the members of a request; a countTokens request may hold the conversation one level down.
+    Empty where there is no conversation.
+    """
+    nested = parts.get("generateContentRequest")
+    try:
+        if nested is not None:
+            parts = splice.members(nested)
+        if "contents" not in parts:
+            return b""
+        for item in splice.items(parts["contents"]):
+            turn = splice.members(item)
+            if bytes(turn.get("role", b'"user"')).strip() == b'"user"':
+                return bytes(turn.get("parts", b""))
+    except splice.NotAnObject:
+        pass
+    return b""
+
+
+def parse_body(body: bytes) -> dict[str, msgspec.Raw]:
+    """Return the members of a request's body; raises GatewayError where it is not a JSON object."""
+    try:
+        return splice.members(body)
+    except splice.NotAnObject as problem:
+        raise GatewayError(
+            400,
+            "INVALID_ARGUMENT",
+            "BODY_NOT_JSON",
+            f"The request body must be one JSON object: {problem}. Send the object that the Gemini API"
+            " documents for this method.",
+        ) from None
+
+
+def server_timeout(value: bytes | None) -> float | None:
+    """Read ``X-Server-Timeout``, in seconds; None where it is absent or makes no sense."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        return None
+    return seconds if 0 < seconds < 86400 else None
+
+
+def summary(data: bytes) -> tuple[Usage | None, str]:
+    """Return the usage and the finish reason that an answer or an event reports."""
+    try:
+        found = _SUMMARY.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return None, ""
+    reason = str(found.candidates[0].finish_reason) if found.candidates else ""
+    counts = found.usage_metadata
+    if counts is None:
+        return None, reason
+    usage = Usage(
+        counts.prompt_token_count,
+        counts.candidates_token_count,
+        counts.thoughts_token_count,
+        counts.cached_content_token_count,
+        counts.total_token_count,
+    )
+    return usage, reason
+
+
+class StreamEncoder:
+    """Lay events out for one client, in the shape that all known clients accept."""
+
+    def __init__(self, call: Call) -> None:
+        self._array = call.framing is Framing.ARRAY
+        self._forwards_done = call.forwards_done
+        self._opened = False
+
+    @property
+    def content_type(self) -> bytes:
+        """The answer's Content-Type."""
+        return b"application/json; charset=UTF-8" if self._array else b"text/event-stream"
+
+    def encode(self, events: Sequence[Event]) -> bytes:
+        """Return the bytes of some events, complete to the last of them."""
+        if not self._array:
+            return b"".join(
+                [sse.frame(event.data) for event in events if event.data != sse.DONE or self._forwards_done]
+            )
+        out = bytearray()
+        for event in events:
+            if event.data != sse.DONE:
+                out += b",\r\n" if self._opened else b"["
+                out += event.data
+                self._opened = True
+        return bytes(out)
+
+    def end(self) -> bytes:
+        """Return what closes a whole stream."""
+        if not self._array:
+            return b""
+        # Nothing may follow the bracket: Google's own Python client fails on a newline there.
+        return b"]" if self._opened else b"[]"
+
+    def failure(self, body: bytes) -> bytes:
+        """Return what tells the client that the stream broke, ``body`` being an ``{"error": ...}`` object.
+
+        An array holds no errors: there the dropped connection says it alone.
+        """
+        return b"" if self._array else sse.frame(body)

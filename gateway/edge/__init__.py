@@ -1,0 +1,1 @@
+"""What a client touches: the HTTP site, its gate, the Klein tree and the relay."""

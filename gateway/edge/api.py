@@ -1,0 +1,231 @@
+"""The Klein tree: the routes of the Gemini API, nothing else."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+from klein import Klein
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from twisted.web.resource import IResource
+from werkzeug.exceptions import MethodNotAllowed, NotFound
+from werkzeug.routing import BaseConverter
+
+from gateway.calls import Call, GatewayError, Headers, Journal
+from gateway.config import DoneMarker
+from gateway.dialects import gemini
+from gateway.dialects.paths import is_model_id
+from gateway.dialects.verbs import UNSERVED_COLLECTIONS, VERBS
+from gateway.edge.relay import Relay
+from gateway.edge.site import GatewayRequest
+from gateway.routing.attempts import Live, Reply, Whole
+from gateway.routing.catalog import Catalog, resource
+from gateway.routing.outcome import Refusal
+from gateway.routing.session import fingerprint
+
+_log = Logger()
+
+
+class Routing(Protocol):
+    """What the routes need of the routing."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """The models and aliases of now."""
+
+    async def run(self, call: Call, journal: Journal) -> Reply:
+        """Find an answer; see routing.attempts.Router."""
+
+
+class _ModelConverter(BaseConverter):
+    """A model id: it may hold slashes, and ends at the colon before a verb."""
+
+    regex = "[^:]+"
+    part_isolating = False
+
+
+def build(routing: Routing, clock: IReactorTime, done_marker: DoneMarker) -> IResource:
+    """Return the resource tree of the clients' routes."""
+    return _Api(routing, clock, done_marker).app.resource()
+
+
+class _Api:
+    """The routes; each finds its request's path in plain form, judged and with its body read."""
+
+    app = Klein()
+    app.url_map.converters["model"] = _ModelConverter
+
+    def __init__(self, routing: Routing, clock: IReactorTime, done_marker: DoneMarker) -> None:
+        self._routing = routing
+        self._clock = clock
+        self._done_marker = done_marker
+
+    @app.route("/healthz", methods=["GET", "HEAD"])
+    def health(self, request: GatewayRequest) -> None:
+        request.answer(200, b'{"status":"ok"}')
+
+    @app.route("/<any(v1beta, v1, v1alpha):version>/models", methods=["GET", "HEAD"])
+    def models(self, request: GatewayRequest, version: str) -> None:
+        size = _last(request, b"pageSize") or _last(request, b"page_size")
+        if size and not (size.isascii() and size.lstrip("-").isdigit() and len(size) < 10):
+            raise GatewayError(400, "INVALID_ARGUMENT", "PAGE_SIZE", "`pageSize` must be a whole number.")
+        token = _last(request, b"pageToken") or _last(request, b"page_token")
+        page, following = self._routing.catalog.page(int(size) if size else None, token)
+        body: dict[str, Any] = {"models": [resource(model) for model in page]}
+        if following:
+            body["nextPageToken"] = following
+        request.answer(200, msgspec.json.encode(body))
+
+    @app.route("/<any(v1beta, v1, v1alpha):version>/models/<model:model>", methods=["GET", "HEAD"])
+    def model(self, request: GatewayRequest, version: str, model: str) -> None:
+        if "/operations/" in model:
+            raise _unserved("operations")
+        request.answer(200, msgspec.json.encode(resource(self._routing.catalog.get(model))))
+
+    @app.route("/<any(v1beta, v1, v1alpha):version>/models/<model:model>:<verb>", methods=["POST"])
+    async def call(self, request: GatewayRequest, version: str, model: str, verb: str) -> None:
+        call = self._understood(request, version, model, verb)
+        request.journal.requested_model, request.journal.model = call.requested_model, call.model
+        request.journal.session = call.session
+        reply = await self._routing.run(call, request.journal)
+        if isinstance(reply, Live):
+            try:
+                await Relay(request, call, reply.stream, self._clock).run(_headers(request.journal))
+            finally:
+                reply.release()
+        elif isinstance(reply, Whole):
+            request.origin = "upstream"
+            request.journal.trace_id = reply.event.trace_id
+            request.usage, request.finish_reason = gemini.summary(reply.event.data)
+            request.answer(200, reply.event.data, _headers(request.journal))
+        else:
+            _refused(request, reply)
+
+    def _understood(self, request: GatewayRequest, version: str, model: str, verb: str) -> Call:
+        if verb not in VERBS:
+            known = ", ".join(name for name, entry in VERBS.items() if entry.served)
+            raise GatewayError(
+                404, "NOT_FOUND", "METHOD_UNKNOWN", f"There is no method of that name; the known ones are: {known}."
+            )
+        if not VERBS[verb].served:
+            raise _unserved(verb)
+        if not is_model_id(model):
+            raise GatewayError(
+                400,
+                "INVALID_ARGUMENT",
+                "MODEL_INVALID",
+                "This is not a model id; write one such as gemini-2.5-flash, as GET /v1beta/models lists them.",
+            )
+        framing, forwards_done = gemini.framing(verb, request.args, self._done_marker)
+        body = request.body()
+        members = gemini.parse_body(body)
+        session = ""
+        if VERBS[verb].session:
+            session_id = request.getHeader(b"x-session-id")
+            session = fingerprint(request.key_id, session_id, gemini.first_user_turn(members))
+        return Call(
+            request_id=request.journal.request_id,
+            verb=verb,
+            model=self._routing.catalog.resolve(model),
+            requested_model=model,
+            body=body,
+            session=session,
+            framing=framing,
+            forwards_done=forwards_done,
+            api_version=version,
+            server_timeout_seconds=gemini.server_timeout(request.getHeader(b"x-server-timeout")),
+        )
+
+    @app.handle_errors(GatewayError)
+    def gateway_error(self, request: Any, failure: Failure) -> None:
+        error = failure.value
+        assert isinstance(error, GatewayError)
+        _set(request, _headers(request.journal))
+        request.fail(error)
+
+    @app.handle_errors(NotFound)
+    def not_found(self, request: Any, failure: Failure) -> None:
+        segments = request.path.decode("ascii").strip("/").split("/")
+        for collection in UNSERVED_COLLECTIONS:
+            if collection in segments[:3] or any(part.startswith(collection + ":") for part in segments[:3]):
+                request.fail(_unserved(collection))
+                return
+        if segments[0] in ("ws", "upload"):
+            request.fail(_unserved("the Live API" if segments[0] == "ws" else "uploads"))
+            return
+        request.fail(
+            GatewayError(
+                404,
+                "NOT_FOUND",
+                "ROUTE_UNKNOWN",
+                "There is no such route; the gateway serves /v1beta/models, /v1beta/models/<id>,"
+                " /v1beta/models/<id>:<method> and /healthz.",
+            )
+        )
+
+    @app.handle_errors(MethodNotAllowed)
+    def method_not_allowed(self, request: Any, failure: Failure) -> None:
+        error = failure.value
+        assert isinstance(error, MethodNotAllowed)
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        request.fail(
+            GatewayError(
+                405,
+                "INVALID_ARGUMENT",
+                "HTTP_METHOD_WRONG",
+                f"This route takes {allowed} only.",
+                headers=((b"allow", allowed.encode("ascii")),),
+            )
+        )
+
+    @app.handle_errors(Exception)
+    def internal(self, request: Any, failure: Failure) -> None:
+        if failure.check(CancelledError):
+            # Nobody is there any more.
+            return
+        request.processingFailed(failure)
+
+
+def _refused(request: GatewayRequest, refusal: Refusal) -> None:
+    request.origin = "upstream"
+    request.reason = request.journal.attempts[-1].reason if request.journal.attempts else ""
+    headers = _headers(request.journal)
+    if refusal.retry_after:
+        headers = (*headers, (b"retry-after", refusal.retry_after))
+    request.answer(refusal.status, refusal.body, headers)
+
+
+def _headers(journal: Journal) -> Headers:
+    """Return the header fields that say how a request was routed."""
+    fields = (
+        (b"x-antigravity-model", journal.model),
+        (b"x-antigravity-credential", journal.credential),
+        (b"x-upstream-trace-id", journal.trace_id),
+    )
+    return tuple((name, value.encode("ascii", "replace")) for name, value in fields if value)
+
+
+def _set(request: GatewayRequest, headers: Headers) -> None:
+    for name, value in headers:
+        request.responseHeaders.setRawHeaders(name, [value])
+
+
+def _last(request: IRequest, name: bytes) -> str:
+    values = request.args.get(name)
+    return values[-1].decode("utf-8", "replace") if values else ""
+
+
+def _unserved(what: str) -> GatewayError:
+    return GatewayError(
+        501,
+        "UNIMPLEMENTED",
+        "NOT_SERVED_YET",
+        f"This gateway does not serve {what} yet: the result would live upstream with one credential, and later"
+        " requests for it have to find that credential again. Call Google directly for it.",
+    )
+
+

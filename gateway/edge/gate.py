@@ -1,0 +1,99 @@
+"""Judge a request's head before any of its body is kept.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from gateway.calls import GatewayError
+from gateway.dialects.paths import BadPath, normalise
+from gateway.edge.keys import ANONYMOUS, KeyRing
+
+HEALTH = "/healthz"
+_METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
+
+
+@attrs.frozen
+class Head:
+    """What is known of a request when its head is complete."""
+
+    method: bytes
+    path: bytes
+    """The target's path, percent-encoded as it came."""
+    target_bytes: int
+    keys: Sequence[bytes]
+    content_length: int | None
+
+
+@attrs.frozen
+class Admitted:
+    """A request that may send its body."""
+
+    path: str
+    """In its plain form."""
+    key_id: str
+    """Who is calling; one name for everybody where no key is asked for."""
+
+
+@attrs.frozen
+class Gate:
+    """The rules of the door."""
+
+    keys: KeyRing
+    authenticates: bool
+    open_health: bool
+    body_limit: int
+    target_limit: int
+
+    def judge(self, head: Head) -> Admitted:
+        """Return the admitted request; raises GatewayError with what to tell the client."""
+        if head.target_bytes > self.target_limit:
+            raise GatewayError(
+                414,
+                "INVALID_ARGUMENT",
+                "TARGET_TOO_LONG",
+                f"The request target is longer than {self.target_limit} bytes; send parameters in the body.",
+            )
+        if head.method not in _METHODS:
+            raise GatewayError(
+                501, "UNIMPLEMENTED", "METHOD_UNKNOWN", "This HTTP method is not known here; use GET or POST."
+            )
+        path, problem = self._path(head.path)
+        key_id = ANONYMOUS
+        if self.authenticates and not (self.open_health and path == HEALTH):
+            identity = self.keys.identify(head.keys)
+            if identity is None:
+                raise GatewayError(
+                    401,
+                    "UNAUTHENTICATED",
+                    "CLIENT_KEY_INVALID",
+                    "This gateway needs one of its own keys, which is not a Google key: send it as x-goog-api-key,"
+                    " x-api-key, Authorization: Bearer, or ?key=.",
+                    headers=((b"www-authenticate", b'Bearer realm="antigravity-gateway"'),),
+                )
+            key_id = identity
+        if problem:
+            raise GatewayError(
+                400, "INVALID_ARGUMENT", "PATH_INVALID", f"The request path cannot be served: {problem}."
+            )
+        if head.content_length is not None and head.content_length > self.body_limit:
+            raise self.too_large()
+        return Admitted(path, key_id)
+
+    def too_large(self) -> GatewayError:
+        """Return the error of a body beyond the limit."""
+        return GatewayError(
+            413,
+            "INVALID_ARGUMENT",
+            "BODY_TOO_LARGE",
+            f"The request body is larger than {self.body_limit} bytes, the limit of this gateway (limits.body);"
+            " send less, or refer to large media by URI.",
+        )
+
+    @staticmethod
+    def _path(path: bytes) -> tuple[str, str]:
+        try:
+            return normalise(path), ""
+        except BadPath as problem:
+            return "", str(problem)

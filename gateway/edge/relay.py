@@ -1,0 +1,139 @@
+"""Carry a committed stream to its client, at the client's pace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IPushProducer, IReactorTime
+from zope.interface import implementer
+
+from gateway.calls import Call, Event, Headers
+from gateway.dialects.gemini import StreamEncoder, summary
+from gateway.edge import errors
+from gateway.edge.site import GatewayRequest
+from gateway.routing.stream import EventStream
+from gateway.upstreams import verdict as verdicts
+from gateway.upstreams.exchange import WireError
+
+CUT_SECONDS = 15.0
+"""How long a client has to read the rest of a broken stream before its connection is reset."""
+
+
+@implementer(IPushProducer)
+class Relay:
+    """Between an event stream and a request; the client's transport pauses and resumes it.
+
+    The end of a whole stream is the answer's end.  A broken one gets an error event, where the framing has
+    such, and a connection that drops without its final chunk, because clients overlook the event alone.
+    """
+
+    def __init__(self, request: GatewayRequest, call: Call, stream: EventStream, clock: IReactorTime) -> None:
+        self._request = request
+        self._stream = stream
+        self._clock = clock
+        self._encoder = StreamEncoder(call)
+        self._done: Deferred[bool] = Deferred()
+        self._last_usage = b""
+        self._broken = False
+
+    async def run(self, headers: Headers) -> None:
+        """Relay until the stream's end; returns when the request may be finished or is gone.
+
+        Cancelling it, as the client's leaving does, closes the connection to upstream.
+        """
+        request = self._request
+        request.origin = "upstream"
+        request.reply(
+            200,
+            (
+                (b"content-type", self._encoder.content_type),
+                # Proxies such as nginx would else gather the events.
+                (b"x-accel-buffering", b"no"),
+                *headers,
+            ),
+        )
+        request.journal.first_byte = self._clock.seconds()
+        request.registerProducer(self, True)
+        gone = request.notifyFinish()
+        try:
+            self._stream.attach(self)
+            whole = await self._done
+            request.unregisterProducer()
+        except CancelledError:
+            gone.addErrback(lambda _: None)
+            raise
+        finally:
+            self._stream.abort()
+            if self._last_usage:
+                request.usage, request.finish_reason = summary(self._last_usage)
+        if not whole:
+            await self._cut(gone)
+
+    def events(self, events: list[Event]) -> None:
+        """Write the events of one read in one go; see routing.stream.Sink."""
+        if self._broken:
+            return
+        for at, event in enumerate(events):
+            if event.error:
+                # Upstream's own last word: nothing that follows it counts.
+                self._break(events[:at], event.error, "UPSTREAM_ERROR_EVENT")
+                return
+            if b'"usageMetadata"' in event.data:
+                self._last_usage = event.data
+        data = self._encoder.encode(events)
+        if data:
+            self._request.write(data)
+
+    def ended(self, error: WireError | None) -> None:
+        """Take the stream's end; see routing.stream.Sink."""
+        if self._broken:
+            return
+        if error is None:
+            closing = self._encoder.end()
+            if closing:
+                self._request.write(closing)
+            self._done.callback(True)
+        else:
+            kind = "timeout-first-byte" if error.kind == "timeout-idle" else error.kind
+            failure = verdicts.failure(verdicts.transport(kind, True))
+            self._break([], errors.body(failure), failure.reason)
+
+    def pauseProducing(self) -> None:
+        """Stop reading from upstream: the client does not keep up."""
+        self._stream.pause()
+
+    def resumeProducing(self) -> None:
+        """Read on."""
+        self._stream.resume()
+
+    def stopProducing(self) -> None:
+        """Stop for good: the client's connection is gone."""
+        self._stream.abort()
+
+    def _break(self, before: list[Event], body: bytes, reason: str) -> None:
+        self._broken = True
+        self._request.reason = reason
+        self._stream.abort()
+        data = self._encoder.encode(before) + self._encoder.failure(body)
+        if data:
+            self._request.write(data)
+        self._done.callback(False)
+
+    async def _cut(self, gone: Deferred[None]) -> None:
+        request = self._request
+        transport: Any = request.channel.transport
+        if request.clientproto == b"HTTP/1.1":
+            timer = self._clock.callLater(CUT_SECONDS, transport.abortConnection)
+            request.loseConnection()
+        else:
+            # Where the connection's end is the answer's end, only a reset tells the one from the other.
+            timer = self._clock.callLater(0, transport.abortConnection)
+        try:
+            await gone
+        except (ConnectionDone, ConnectionLost, ConnectionAborted):
+            pass
+        finally:
+            if timer.active():
+                timer.cancel()

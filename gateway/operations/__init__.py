@@ -1,0 +1,1 @@
+"""What listens to the path: logs now; metrics and usage later."""

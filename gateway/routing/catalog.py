@@ -1,0 +1,171 @@
+"""Models, aliases and the list of them.  Pure."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from gateway.calls import GatewayError
+from gateway.upstreams.models import Model
+
+PAGE_LIMIT = 1000
+PAGE_DEFAULT = 1000
+
+
+@attrs.frozen
+class Aliases:
+    """Names that stand for models: exact ones first, then wildcards by the length of their literal text,
+    then in the order of the configuration."""
+
+    exact: Mapping[str, str]
+    wildcards: tuple[tuple[re.Pattern[str], str], ...]
+
+    @classmethod
+    def build(cls, pairs: Iterable[tuple[str, str]]) -> Aliases:
+        """Return the aliases of ``(pattern, target)`` pairs; ``*`` stands for any text."""
+        exact: dict[str, str] = {}
+        wild: list[tuple[str, str]] = []
+        for pattern, target in pairs:
+            if "*" in pattern:
+                wild.append((pattern, target))
+            else:
+                exact.setdefault(pattern, target)
+        wild.sort(key=lambda pair: -len(pair[0].replace("*", "")))
+        return cls(exact, tuple((glob(pattern), target) for pattern, target in wild))
+
+    def resolve(self, model: str) -> str:
+        """Return the model that ``model`` stands for: itself where no alias matches."""
+        if model in self.exact:
+            return self.exact[model]
+        for pattern, target in self.wildcards:
+            if pattern.match(model):
+                return target
+        return model
+
+
+def glob(pattern: str) -> re.Pattern[str]:
+    """Compile a pattern in which ``*`` stands for any text, slashes included."""
+    return re.compile(".*".join(map(re.escape, pattern.split("*"))) + r"\Z", re.DOTALL)
+
+
+@attrs.frozen
+class Catalog:
+    """The models that the gateway lists, and which upstreams are known to have them.
+
+    Three sources, later ones over earlier ones member by member: what the upstreams list, the package's
+    table, the configuration.  It is a list, not a gate: an unlisted model goes upstream as it is.
+    """
+
+    table: Mapping[str, Model]
+    configured: Mapping[str, Model]
+    listed: Mapping[str, Mapping[str, Model]] = attrs.field(factory=dict)
+    """By upstream name."""
+    aliases: Aliases = Aliases({}, ())
+    _merged: dict[str, Model] = attrs.field(init=False, factory=dict, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        names = sorted({*self.table, *self.configured, *(name for some in self.listed.values() for name in some)})
+        for name in names:
+            sources = [some[name] for some in self.listed.values() if name in some]
+            sources += [source[name] for source in (self.table, self.configured) if name in source]
+            model = sources[0]
+            for source in sources[1:]:
+                model = _over(model, source)
+            self._merged[name] = model
+
+    def with_listing(self, upstream: str, models: Iterable[Model]) -> Catalog:
+        """Return the catalogue with a fresh list of one upstream's."""
+        return attrs.evolve(self, listed={**self.listed, upstream: {model.id: model for model in models}})
+
+    def resolve(self, model: str) -> str:
+        """Return the model that a client's name stands for."""
+        return self.aliases.resolve(model)
+
+    def knows(self, upstream: str, model: str) -> bool:
+        """Say whether an upstream is known to have a model; not known is not a no."""
+        return model in self.listed.get(upstream, ())
+
+    def get(self, model: str) -> Model:
+        """Return a listed model, an exact alias under its own name; raises GatewayError."""
+        found = self._visible().get(model)
+        if found is None:
+            raise GatewayError(
+                404,
+                "NOT_FOUND",
+                "MODEL_NOT_LISTED",
+                f"Model {model!r} is not in the list; GET /v1beta/models shows the names that are.",
+            )
+        return found
+
+    def page(self, size: int | None, token: str) -> tuple[Sequence[Model], str]:
+        """Return a page of the list and the token of the next page, empty after the last one.
+
+        Raises GatewayError for a size below zero or a token that this list did not give out.
+        """
+        if size is not None and size < 0:
+            raise GatewayError(400, "INVALID_ARGUMENT", "PAGE_SIZE", "`pageSize` must be 0 or more.")
+        models = list(self._visible().values())
+        start = 0
+        if token:
+            after = _read_token(token)
+            start = next((at for at, model in enumerate(models) if model.id > after), len(models))
+        end = start + min(size or PAGE_DEFAULT, PAGE_LIMIT)
+        following = _write_token(models[end - 1].id) if end < len(models) else ""
+        return models[start:end], following
+
+    def _visible(self) -> dict[str, Model]:
+        """Return all models, with exact aliases as names of their own, in order of their ids."""
+        out = dict(self._merged)
+        for alias, target in self.aliases.exact.items():
+            model = self._merged.get(target, Model(target))
+            out[alias] = attrs.evolve(model, id=alias, description=f"Alias of {target}.")
+        return dict(sorted(out.items()))
+
+
+def resource(model: Model) -> dict[str, Any]:
+    """Return a model in the API's shape: https://ai.google.dev/api/models.
+
+    ``displayName`` is the id, because users copy it into requests; limits and methods that are not known
+    are left out, except that every model here generates content unless something says otherwise.
+    """
+    out: dict[str, Any] = {"name": f"models/{model.id}", "displayName": model.id}
+    if model.version:
+        out["version"] = model.version
+    if model.description or model.display_name:
+        out["description"] = model.description or model.display_name
+    if model.input_tokens:
+        out["inputTokenLimit"] = model.input_tokens
+    if model.output_tokens:
+        out["outputTokenLimit"] = model.output_tokens
+    verbs = model.verbs or ("generateContent", "streamGenerateContent", "countTokens")
+    out["supportedGenerationMethods"] = list(verbs)
+    return out
+
+
+def _over(below: Model, above: Model) -> Model:
+    return Model(
+        id=above.id,
+        display_name=above.display_name or below.display_name,
+        description=above.description or below.description,
+        version=above.version or below.version,
+        input_tokens=above.input_tokens or below.input_tokens,
+        output_tokens=above.output_tokens or below.output_tokens,
+        verbs=above.verbs or below.verbs,
+    )
+
+
+def _write_token(last: str) -> str:
+    return base64.urlsafe_b64encode(last.encode("utf-8")).decode("ascii").rstrip("=")
+
+
+def _read_token(token: str) -> str:
+    try:
+        return base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode("utf-8")
+    except ValueError:
+        raise GatewayError(
+            400, "INVALID_ARGUMENT", "PAGE_TOKEN", "`pageToken` is not one that this list gave out."
+        ) from None

@@ -1,0 +1,173 @@
+"""An upstream's stream of events, from its first one on.
+
+It is committed by whoever takes it: until ``attach`` nothing of it has gone anywhere, and another attempt is free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from gateway import sse
+from gateway.calls import Event
+from gateway.splice import NotAnObject
+from gateway.upstreams.exchange import Exchange, WireError
+
+
+class Sink(Protocol):
+    """Takes a committed stream."""
+
+    def events(self, events: list[Event]) -> None:
+        """Take the events of one read, in order."""
+
+    def ended(self, error: WireError | None) -> None:
+        """The stream is over, whole if ``error`` is None."""
+
+
+class EventStream:
+    """Decodes and unwraps a body as it comes; pauses it after the first event until somebody takes it.
+
+    The clock of ``idle_seconds`` runs only while upstream is being read: a slow client is not upstream's
+    silence.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        unwrap: Callable[[bytes], Event],
+        clock: IReactorTime,
+        idle_seconds: float,
+        event_limit: int,
+    ) -> None:
+        self._exchange = exchange
+        self._unwrap = unwrap
+        self._clock = clock
+        self._idle_seconds = idle_seconds
+        self._decoder = sse.Decoder(event_limit)
+        self._held: list[Event] = []
+        self._sink: Sink | None = None
+        self._first: Deferred[Event] | None = None
+        self._timer: IDelayedCall | None = None
+        self._paused = False
+        self._over = False
+        self._error: WireError | None = None
+        self._committed = False
+
+    async def first(self, seconds: float) -> Event:
+        """Start the flow and return the first event, which is also held for the sink.
+
+        Raises WireError: ``timeout-first-byte`` after ``seconds``, ``empty-stream`` where it ended without
+        any event, ``not-json`` for an event that is no JSON object, and whatever the wire raises.
+        """
+        waiting: Deferred[Event] = Deferred(lambda _: self.abort())
+        self._first = waiting
+        self._arm(seconds, "timeout-first-byte")
+        self._exchange.deliver(self)
+        return await waiting
+
+    def attach(self, sink: Sink) -> None:
+        """Commit: give ``sink`` the events held so far and let the rest follow."""
+        self._sink = sink
+        held, self._held = self._held, []
+        sink.events(held)
+        if self._over:
+            sink.ended(self._error)
+        else:
+            self.resume()
+
+    def pause(self) -> None:
+        """Stop reading from upstream."""
+        if not self._over and not self._paused:
+            self._paused = True
+            self._disarm()
+            self._exchange.pause()
+
+    def resume(self) -> None:
+        """Read on."""
+        if not self._over and self._paused:
+            self._paused = False
+            self._arm(self._idle_seconds, "timeout-idle")
+            self._exchange.resume()
+
+    def abort(self) -> None:
+        """Close the connection to upstream; the sink hears nothing more."""
+        self._disarm()
+        if not self._over:
+            self._over = True
+            self._exchange.abort()
+
+    def data(self, chunk: bytes) -> None:
+        """Take the next bytes of the body; see Receiver."""
+        if self._over:
+            return
+        if self._timer is not None and self._committed:
+            self._timer.reset(self._idle_seconds)
+        try:
+            payloads = self._decoder.feed(chunk)
+        except sse.EventTooLarge:
+            self._fail(WireError("too-large"))
+            return
+        self._take(payloads)
+
+    def ended(self, error: WireError | None) -> None:
+        """Take the end of the body; see Receiver."""
+        if self._over:
+            return
+        if error is None:
+            self._take(self._decoder.end())
+        # Taking the last event may have ended it: nothing may be awaited of a stream twice.
+        if not self._over:
+            self._finish(error)
+
+    def _take(self, payloads: list[bytes]) -> None:
+        events: list[Event] = []
+        for payload in payloads:
+            try:
+                events.append(Event(payload) if payload == sse.DONE else self._unwrap(payload))
+            except NotAnObject:
+                if not self._committed:
+                    self._fail(WireError("not-json"))
+                    return
+                # Past the first event it is not ours to judge: relayed as it is.
+                events.append(Event(payload))
+        if not events:
+            return
+        if self._sink is not None:
+            self._sink.events(events)
+            return
+        self._held += events
+        good = next((event for event in self._held if event.data != sse.DONE), None)
+        if good is not None and self._first is not None:
+            waiting, self._first = self._first, None
+            self._committed = True
+            self.pause()
+            waiting.callback(good)
+
+    def _finish(self, error: WireError | None) -> None:
+        self._over = True
+        self._error = error
+        self._disarm()
+        if self._first is not None:
+            waiting, self._first = self._first, None
+            waiting.errback(error or WireError("empty-stream"))
+        elif self._sink is not None:
+            self._sink.ended(error)
+
+    def _fail(self, error: WireError) -> None:
+        self._exchange.abort()
+        self._finish(error)
+
+    def _arm(self, seconds: float, kind: str) -> None:
+        self._timer = self._clock.callLater(seconds, self._late, kind)
+
+    def _disarm(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+    def _late(self, kind: str) -> None:
+        self._timer = None
+        self._fail(WireError(kind))

@@ -1,0 +1,297 @@
+"""The composition root: a configuration in, one ordered service out."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from treq.client import HTTPClient
+from twisted.application import service
+from twisted.application.strports import service as listening
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+from twisted.python.components import Componentized
+
+from gateway import __version__
+from gateway.accounts import store
+from gateway.accounts.oauth import TokenUnavailable, refresh_request
+from gateway.accounts.standing import Standings
+from gateway.accounts.tokens import RefreshedToken, StaticToken, TokenSource
+from gateway.calls import Credential, HttpRequest, Recorder, Secret
+from gateway.config import Config, OAuthConfig, UpstreamConfig
+from gateway.edge.gate import Gate
+from gateway.edge.keys import KeyRing
+from gateway.edge.site import GatewaySite
+from gateway.operations import logs
+from gateway.operations.journal import LogRecorder
+from gateway.routing.attempts import Router
+from gateway.routing.catalog import Aliases, Catalog
+from gateway.routing.listing import Lister
+from gateway.routing.models import TABLE
+from gateway.routing.pool import Member
+from gateway.routing.rotation import Sessions
+from gateway.upstreams import kinds
+from gateway.upstreams.exchange import Wire, WireError
+from gateway.upstreams.models import Model
+from gateway.upstreams.sending import USER_AGENT
+from gateway.upstreams.wire import LeanClient, TreqWire, stock_agent
+
+TOKEN_SECONDS = 30.0
+TOKEN_BYTES = 256 * 1024
+PRUNE_SECONDS = 60.0
+
+_log = Logger(namespace="gateway")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+
+
+def label(upstream: UpstreamConfig, name: str) -> str:
+    """Return what clients and logs see of a credential.
+
+    An API key's name is the operator's own; an account's may be an address, so a digest stands for it.
+    """
+    if upstream.kind == "aistudio" and _PLAIN_NAME.match(name):
+        return f"{upstream.name}/{name}"
+    return f"{upstream.name}/{hashlib.sha256(name.encode('utf-8')).hexdigest()[:8]}"
+
+
+def accounts(config: UpstreamConfig) -> list[store.Account]:
+    """Return an upstream's accounts, those of the configuration first; raises StoreError."""
+    given = [store.Account(one.name, one.refresh_token, one.project) for one in config.accounts]
+    return given + (store.load(Path(config.credentials_dir)) if config.credentials_dir else [])
+
+
+@attrs.define(eq=False)
+class Composition:
+    """The parts of a running gateway, put together."""
+
+    config: Config
+    reactor: Any
+    wire: Wire
+    recorder: Recorder
+    router: Router = attrs.field(init=False)
+    site: GatewaySite = attrs.field(init=False)
+    listers: list[Lister] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        from gateway.edge import api
+
+        config = self.config
+        configured = {
+            entry.id: Model(
+                entry.id, input_tokens=entry.input_tokens, output_tokens=entry.output_tokens, verbs=entry.verbs
+            )
+            for entry in config.models
+        }
+        chance = random.SystemRandom().random
+        self.router = Router(
+            wire=self.wire,
+            clock=self.reactor,
+            wall_seconds=time.time,
+            chance=chance,
+            standings=Standings(),
+            sessions=Sessions(),
+            recorder=self.recorder,
+            routing=config.routing,
+            timeouts=config.timeouts,
+            limits=config.limits,
+            catalog=Catalog(TABLE, configured, aliases=Aliases.build(config.routing.aliases)),
+        )
+        self.router.members = [member for upstream in config.upstreams for member in self._members(upstream)]
+        gate = Gate(
+            KeyRing(config.proxy.api_keys),
+            config.proxy.authenticates,
+            config.proxy.open_health,
+            config.limits.body,
+            config.limits.target,
+        )
+        resource = api.build(self.router, self.reactor, config.proxy.done_marker)
+        self.site = GatewaySite(
+            resource, self.reactor, gate, config.limits, self.recorder, lambda: str(uuid.uuid4())
+        )
+        self.listers = [
+            Lister(upstream.name, self.router, self.reactor, chance) for upstream in config.upstreams
+        ]
+
+    def _members(self, config: UpstreamConfig) -> list[Member]:
+        upstream = kinds.build(config)
+        members: list[Member] = []
+        for key in config.credentials:
+            source: TokenSource = StaticToken(key.api_key)
+            members.append(self._member(config, upstream, key.name, key.project, source))
+        if config.oauth is not None:
+            for account in accounts(config):
+                project = account.project or config.project
+                source = self._account_tokens(config.oauth, account)
+                member = self._member(config, upstream, account.name, project, source)
+                members.append(member)
+                if not project:
+                    self.router.standings.quarantine(member.credential, "PROJECT_MISSING")
+                    _log.warn(
+                        "account {credential} ({name}) has no project and is not used: write `project` into its"
+                        " file, or into the upstream's configuration",
+                        credential=member.credential.label,
+                        name=account.name,
+                    )
+        return members
+
+    def _member(
+        self, config: UpstreamConfig, upstream: kinds.Upstream, name: str, project: str, tokens: TokenSource
+    ) -> Member:
+        credential = Credential(name, config.name, config.kind, label(config, name), project)
+        return Member(credential, upstream, tokens, config.base_urls, config.models)
+
+    def _account_tokens(self, oauth: OAuthConfig, account: store.Account) -> RefreshedToken:
+        def request(refresh_token: Secret) -> HttpRequest:
+            return refresh_request(
+                oauth.token_url, oauth.client_id, oauth.client_secret, refresh_token, USER_AGENT
+            )
+
+        def save(refresh_token: Secret) -> None:
+            try:
+                store.save_refresh_token(account, refresh_token)
+            except (OSError, store.StoreError) as error:
+                _log.error(
+                    "the new refresh token of account {name} could not be kept and is lost at the next start: {why}",
+                    name=account.name,
+                    why=str(error),
+                )
+
+        return RefreshedToken(request, account.refresh_token, self._send, self.reactor.seconds, save)
+
+    async def _send(self, request: HttpRequest) -> tuple[int, bytes]:
+        try:
+            exchange = await self.wire.open(request, TOKEN_SECONDS)
+            return exchange.status, await exchange.read(TOKEN_BYTES, TOKEN_SECONDS)
+        except WireError as error:
+            raise TokenUnavailable(f"the token endpoint gave no answer ({error.kind})") from None
+
+
+class Gateway(service.Service):
+    """The daemon: listens, serves, and in the end lets the requests under way come to theirs."""
+
+    name = "antigravity"
+
+    def __init__(
+        self,
+        config: Config,
+        reactor: Any,
+        options: Mapping[str, Any],
+        simulated: Callable[[str], Config] | None = None,
+    ) -> None:
+        """``simulated`` makes the configuration out of the simulator's origin, where there is to be one."""
+        self._config = config
+        self._reactor = reactor
+        self._options = options
+        self._simulated = simulated
+        self._listeners: list[Any] = []
+        self._simulator: IListeningPort | None = None
+        self._composition: Composition | None = None
+        self._close_pool: Callable[[], Deferred[None]] = lambda: succeed(None)
+        self._prune: Any = None
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Join an application, and take over how it logs; see service.Service."""
+        if isinstance(parent, Componentized):
+            logs.install(parent, self._config.log, self._options)
+        super().setServiceParent(parent)
+
+    def privilegedStartService(self) -> None:
+        """Listen, before privileges are dropped; see service.Service."""
+        if self._simulated is not None:
+            self._config = self._simulated(self._start_simulator())
+        agent, pool = stock_agent(self._reactor, self._config.timeouts.connect)
+        self._close_pool = pool.closeCachedConnections
+        client: HTTPClient = LeanClient(agent)
+        wire = TreqWire(client, self._reactor)
+        composition = Composition(self._config, self._reactor, wire, LogRecorder())
+        self._composition = composition
+        for description in self._config.proxy.listen:
+            listener = listening(description, composition.site, reactor=self._reactor)
+            try:
+                listener.privilegedStartService()
+            except CannotListenError as error:
+                _log.critical("cannot listen on {where}: {why}", where=description, why=str(error.socketError))
+                raise SystemExit(f"antigravity: cannot listen on {description}: {error.socketError}") from None
+            self._listeners.append(listener)
+
+    def startService(self) -> None:
+        """Serve; see service.Service."""
+        super().startService()
+        config, composition = self._config, self._composition
+        assert composition is not None
+        for listener in self._listeners:
+            listener.startService()
+        for lister in composition.listers:
+            lister.start()
+        self._reactor.callLater(0, self._announce)
+        self._tidy()
+        for warning in config.warnings:
+            _log.warn("{warning}", warning=warning)
+        if not composition.router.members:
+            _log.warn("there is no credential yet: every request is answered with 503 until one is added")
+
+    def _announce(self) -> None:
+        composition = self._composition
+        assert composition is not None
+        _log.info(
+            "antigravity-gateway {version} serves {listen} with {count} credentials of {upstreams} ({source}), keys"
+            " {auth}",
+            version=__version__,
+            listen=", ".join(self._config.proxy.listen),
+            count=len(composition.router.members),
+            upstreams=", ".join(upstream.name for upstream in self._config.upstreams),
+            source=self._config.source,
+            auth="required" if self._config.proxy.authenticates else "not asked for",
+        )
+        if self._simulated is not None:
+            _log.info("the answers come from the built-in simulator: no credential and no network are used")
+
+    def _tidy(self) -> None:
+        if self._composition is not None:
+            self._composition.router.standings.prune(self._reactor.seconds())
+        self._prune = self._reactor.callLater(PRUNE_SECONDS, self._tidy)
+
+    def _start_simulator(self) -> str:
+        from gateway.simulator.world import Simulator
+
+        port = self._reactor.listenTCP(0, Simulator(self._reactor).site(), interface="127.0.0.1")
+        self._simulator = port
+        return f"http://127.0.0.1:{port.getHost().port}"
+
+    async def _stop(self) -> None:
+        composition = self._composition
+        assert composition is not None
+        if self._prune is not None and self._prune.active():
+            self._prune.cancel()
+        for listener in self._listeners:
+            await maybeDeferred(listener.stopService)
+        for lister in composition.listers:
+            lister.stop()
+        composition.site.close_idle()
+        if composition.site.busy:
+            _log.info(
+                "waiting up to {seconds:g} s for {count} requests to end",
+                seconds=self._config.timeouts.drain,
+                count=composition.site.busy,
+            )
+            await composition.site.drained(self._config.timeouts.drain)
+        composition.site.abort_all()
+        await self._close_pool()
+        if self._simulator is not None:
+            await maybeDeferred(self._simulator.stopListening)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening, let the requests under way end, cut off what is left; see service.Service."""
+        super().stopService()
+        if self._composition is None:
+            return succeed(None)
+        return Deferred.fromCoroutine(self._stop())

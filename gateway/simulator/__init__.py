@@ -1,0 +1,1 @@
+"""A stand-in for Google's backends that misbehaves on request."""

@@ -1,0 +1,66 @@
+"""Take JSON objects apart and put them together without touching the bytes of their members.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+_MEMBERS: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ITEMS: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class NotAnObject(ValueError):
+    """The text is not a JSON object; the message says where it goes wrong."""
+
+
+def members(text: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
+    """Return the members of a JSON object in order, their values as the very bytes they came in.
+
+    Checks the syntax of the whole text.  Of a name that comes twice the last value counts, as in Google's
+    parser.  Raises NotAnObject.
+    """
+    try:
+        return _MEMBERS.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise NotAnObject(str(error)) from None
+
+
+def items(text: bytes | msgspec.Raw) -> list[msgspec.Raw]:
+    """Return the items of a JSON array as the bytes they came in; raises NotAnObject."""
+    try:
+        return _ITEMS.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise NotAnObject(str(error)) from None
+
+
+def string(text: str) -> bytes:
+    """Return ``text`` as a JSON string."""
+    return msgspec.json.encode(text)
+
+
+def join(parts: Iterable[tuple[str, bytes | msgspec.Raw]]) -> bytes:
+    """Return the JSON object that has these members, in this order."""
+    out = bytearray(b"{")
+    for name, value in parts:
+        if len(out) > 1:
+            out += b","
+        out += string(name)
+        out += b":"
+        out += value
+    out += b"}"
+    return bytes(out)
+
+
+def array(values: Iterable[bytes | msgspec.Raw]) -> bytes:
+    """Return the JSON array of these values."""
+    return b"[" + b",".join(bytes(value) for value in values) + b"]"
+
+
+def renamed(parts: Mapping[str, msgspec.Raw], names: Mapping[str, str]) -> dict[str, msgspec.Raw]:
+    """Return the members with some of them renamed; a member already there under the new name stays."""
+    out = {name: value for name, value in parts.items() if name not in names}
+    for name, value in parts.items():
+        if name in names:
+            out.setdefault(names[name], value)
+    return out

@@ -1,0 +1,99 @@
+"""Server-sent events, in and out.  Pure.
+
+What comes in follows https://html.spec.whatwg.org/multipage/server-sent-events.html, with one leniency: an
+event that a cleanly ended body leaves without its blank line still counts.  What goes out is the one shape
+that every known client of the Gemini API accepts: ``data: `` and one line of JSON and a blank line.
+"""
+
+from __future__ import annotations
+
+DONE = b"[DONE]"
+"""The payload that some backends send as their last event; it is not JSON."""
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class EventTooLarge(Exception):
+    """An event grew over the decoder's limit."""
+
+
+class Decoder:
+    """Turn the bytes of a ``text/event-stream`` body into the payloads of its events."""
+
+    def __init__(self, limit: int) -> None:
+        """``limit`` bounds the bytes of one event, and so what the decoder holds."""
+        self._limit = limit
+        self._partial: list[bytes] = []
+        self._data: list[bytes] = []
+        self._held = 0
+        self._skip_lf = False
+        self._at_start = True
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Take the next bytes and return the payloads of the events they complete.
+
+        Raises EventTooLarge; the decoder is of no use afterwards.
+        """
+        if self._skip_lf and chunk:
+            # The CR of a CRLF ended the last chunk and was already taken as the line's end.
+            self._skip_lf = False
+            if chunk.startswith(b"\n"):
+                chunk = chunk[1:]
+        if not chunk:
+            return []
+        lines = chunk.splitlines()
+        tail = b""
+        if chunk.endswith(b"\r"):
+            self._skip_lf = True
+        elif not chunk.endswith(b"\n"):
+            tail = lines.pop()
+        events: list[bytes] = []
+        if lines and self._partial:
+            self._partial.append(lines[0])
+            lines[0] = b"".join(self._partial)
+            self._partial.clear()
+        for line in lines:
+            self._line(line, events)
+        if tail:
+            self._partial.append(tail)
+            self._hold(len(tail))
+        return events
+
+    def end(self) -> list[bytes]:
+        """Return the event that the end of a cleanly ended body completes, if any."""
+        events: list[bytes] = []
+        if self._partial:
+            line = b"".join(self._partial)
+            self._partial.clear()
+            self._line(line, events)
+        self._line(b"", events)
+        return events
+
+    def _line(self, line: bytes, events: list[bytes]) -> None:
+        if self._at_start:
+            self._at_start = False
+            if line.startswith(_BOM):
+                line = line[len(_BOM) :]
+        if line.startswith(b"data:"):
+            value = line[6:] if line.startswith(b" ", 5) else line[5:]
+            self._data.append(value)
+            self._held = sum(map(len, self._data))
+            self._hold(0)
+        elif not line:
+            if any(self._data):
+                events.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
+            self._data.clear()
+            self._held = 0
+        # A comment, another field, or ``data`` with no value adds nothing that a client could use.
+
+    def _hold(self, more: int) -> None:
+        self._held += more
+        if self._held > self._limit:
+            raise EventTooLarge
+
+
+def frame(payload: bytes) -> bytes:
+    """Return one event as it goes to a client; line breaks within the payload's JSON are left out."""
+    if b"\n" in payload or b"\r" in payload:
+        payload = payload.replace(b"\r", b"").replace(b"\n", b"")
+    return b"data: " + payload + b"\n\n"

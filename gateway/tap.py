@@ -1,0 +1,87 @@
+"""``twistd antigravity``: its options, and the service that they ask for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.python import usage
+
+from gateway import __version__
+from gateway.config import Config, ConfigError, describe, from_environment, load, simulated
+
+EX_CONFIG = 78
+"""The exit status of a configuration error: sysexits.h."""
+
+
+class Options(usage.Options):
+    """What may follow ``twistd antigravity``."""
+
+    synopsis = "Usage: twistd [twistd options] antigravity [options]"
+    longdesc = """
+A gateway for the Gemini API over a pool of Google credentials.  Point clients at http://127.0.0.1:8045.
+
+There are three ways to start it: with --simulate it answers by itself, for a first try; with GEMINI_API_KEY in
+the environment it passes requests on to Google with that key (or with several, separated by commas); with --config
+FILE it does what the file says.  `twistd -n antigravity ...` stays in the foreground; without -n it becomes a
+daemon that logs to twistd.log."""
+
+    optParameters = [  # noqa: RUF012
+        ["config", "c", None, "The configuration file, in YAML."],
+    ]
+    optFlags = [  # noqa: RUF012
+        ["simulate", "s", "Let the built-in simulator stand in for Google."],
+        ["check", None, "Check the configuration, print what would run, and exit: 0 if it is good, 78 if not."],
+    ]
+
+    def opt_version(self) -> None:
+        """Print the gateway's version and exit."""
+        print(f"antigravity-gateway {__version__}")
+        sys.exit(0)
+
+    def postOptions(self) -> None:
+        """Read the configuration; one that cannot run ends the program with one sentence and status 78."""
+        environ = dict(os.environ)
+        self["simulated"] = None
+        try:
+            config = load(os.path.abspath(self["config"]), environ) if self["config"] else None
+            if self["simulate"]:
+                self["simulated"] = lambda origin: simulated(origin, config, environ)
+                # The origin is known when the simulator listens; until then any will do.
+                config = self["simulated"]("http://127.0.0.1:0")
+            self["loaded"] = config or from_environment(environ)
+            _check_accounts(self["loaded"])
+        except ConfigError as error:
+            print(f"antigravity: {error}", file=sys.stderr)
+            sys.exit(EX_CONFIG)
+        if self["check"]:
+            print(describe(self["loaded"]))
+            sys.exit(0)
+
+
+def makeService(options: Options) -> IService:
+    """Return the service that the options ask for; nothing is opened before it starts."""
+    from twisted.internet import reactor
+
+    from gateway.service import Gateway
+
+    twistd: Mapping[str, Any] = options.parent or {}
+    return Gateway(options["loaded"], reactor, twistd, options["simulated"])
+
+
+def _check_accounts(config: Config) -> None:
+    from pathlib import Path
+
+    from gateway.accounts import store
+
+    for upstream in config.upstreams:
+        if upstream.credentials_dir:
+            try:
+                store.load(Path(upstream.credentials_dir))
+            except store.StoreError as error:
+                raise ConfigError(
+                    config.source, f"upstreams.{upstream.name}.credentials_dir", str(error), "mend it"
+                ) from None

@@ -1,0 +1,1 @@
+"""Google's backends: request shapes, verdicts and the wire."""

@@ -1,0 +1,176 @@
+"""The ``v1internal`` backend with OAuth accounts: the client's body in an envelope.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
+
+import attrs
+import msgspec
+
+from gateway import splice
+from gateway.calls import Call, Credential, Event, GatewayError, HttpRequest, Secret
+from gateway.config import EnvelopeConfig, UpstreamConfig
+from gateway.upstreams.models import Model
+from gateway.upstreams.sending import USER_AGENT, json_headers
+
+
+class _Envelope(msgspec.Struct, rename="camel"):
+    response: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    trace_id: str = ""
+
+
+class _AvailableModel(msgspec.Struct, rename="camel"):
+    display_name: str = ""
+    max_tokens: int = 0
+    max_output_tokens: int = 0
+
+
+class _AvailableModels(msgspec.Struct):
+    models: dict[str, _AvailableModel] = {}
+
+
+_ENVELOPE = msgspec.json.Decoder(_Envelope)
+_AVAILABLE = msgspec.json.Decoder(_AvailableModels)
+
+_CAMEL = {
+    "system_instruction": "systemInstruction",
+    "cached_content": "cachedContent",
+    "tool_config": "toolConfig",
+    "safety_settings": "safetySettings",
+    "generation_config": "generationConfig",
+}
+_SEARCH_TOOLS = {"googleSearch", "google_search", "googleSearchRetrieval", "google_search_retrieval"}
+
+
+@attrs.frozen
+class _Filling:
+    """What an envelope's members are made of."""
+
+    call: Call
+    project: str
+    request: dict[str, msgspec.Raw]
+    envelope: EnvelopeConfig
+
+
+def _request_type(filling: _Filling) -> str:
+    if "image" in filling.call.model:
+        return "image_gen"
+    return "web_search" if _searches(filling.request) else filling.envelope.request_type
+
+
+def _request(filling: _Filling) -> bytes:
+    return splice.join(filling.request.items())
+
+
+def _request_in_session(filling: _Filling) -> bytes:
+    members: dict[str, bytes | msgspec.Raw] = dict(filling.request)
+    if filling.call.session:
+        members["session_id"] = splice.string(filling.call.session)
+    return splice.join(members.items())
+
+
+_Member = Callable[[_Filling], bytes]
+PROFILES: Mapping[str, tuple[tuple[str, _Member], ...]] = {
+    "antigravity": (
+        ("project", lambda filling: splice.string(filling.project)),
+        ("requestId", lambda filling: splice.string(filling.call.request_id)),
+        ("request", _request),
+        ("model", lambda filling: splice.string(filling.call.model)),
+        ("userAgent", lambda filling: splice.string(filling.envelope.user_agent or USER_AGENT)),
+        ("requestType", lambda filling: splice.string(_request_type(filling))),
+    ),
+    "gemini-cli": (
+        ("model", lambda filling: splice.string(filling.call.model)),
+        ("project", lambda filling: splice.string(filling.project)),
+        ("user_prompt_id", lambda filling: splice.string(filling.call.request_id)),
+        ("request", _request_in_session),
+    ),
+}
+"""The envelope's members in order, by the configuration's ``envelope.profile``."""
+
+
+class CodeAssist:
+    """Wraps the client's body, unwraps ``response``; the client's values keep their bytes."""
+
+    verbs: ClassVar[frozenset[str]] = frozenset({"generateContent", "streamGenerateContent", "countTokens"})
+
+    def __init__(self, config: UpstreamConfig) -> None:
+        self._envelope = config.envelope or EnvelopeConfig()
+
+    def prepare(self, call: Call, base: str, credential: Credential, token: Secret) -> HttpRequest:
+        """Return the request in its envelope; raises GatewayError for a countTokens without contents."""
+        parts = splice.members(call.body)
+        if call.verb == "countTokens":
+            body = _count_body(call, parts)
+        else:
+            parts.pop("model", None)
+            filling = _Filling(call, credential.project, splice.renamed(parts, _CAMEL), self._envelope)
+            profile = PROFILES[self._envelope.profile]
+            body = splice.join((name, member(filling)) for name, member in profile)
+        suffix = "?alt=sse" if call.streams else ""
+        return self._post(f"{base}:{call.verb}{suffix}", token, body)
+
+    def unwrap(self, data: bytes) -> Event:
+        """Return what ``response`` holds, or the answer as it is where there is none; see Upstream."""
+        try:
+            envelope = _ENVELOPE.decode(data)
+        except (msgspec.DecodeError, RecursionError) as problem:
+            raise splice.NotAnObject(str(problem)) from None
+        if envelope.response is not msgspec.UNSET:
+            return Event(bytes(envelope.response), envelope.trace_id)
+        return Event(data, envelope.trace_id, error=data if envelope.error is not msgspec.UNSET else b"")
+
+    def listing(self, base: str, credential: Credential, token: Secret, page: str) -> HttpRequest | None:
+        """Return the ``fetchAvailableModels`` request; see Upstream."""
+        body = splice.join([("project", splice.string(credential.project))])
+        return self._post(f"{base}:fetchAvailableModels", token, body)
+
+    def listed(self, body: bytes) -> tuple[Sequence[Model], str]:
+        """Read a ``fetchAvailableModels`` answer; raises msgspec.DecodeError."""
+        available = _AVAILABLE.decode(body)
+        models = [
+            Model(
+                id=name,
+                display_name=entry.display_name,
+                input_tokens=entry.max_tokens,
+                output_tokens=entry.max_output_tokens,
+            )
+            for name, entry in available.models.items()
+        ]
+        return models, ""
+
+    def _post(self, url: str, token: Secret, body: bytes) -> HttpRequest:
+        authorization = (b"authorization", b"Bearer " + token.reveal().encode("latin-1"))
+        user_agent = self._envelope.user_agent or USER_AGENT
+        return HttpRequest(
+            b"POST", url.encode("ascii"), (*json_headers(user_agent), authorization), body
+        )
+
+
+def _count_body(call: Call, parts: dict[str, msgspec.Raw]) -> bytes:
+    nested = parts.get("generateContentRequest") or parts.get("generate_content_request")
+    if nested is not None:
+        try:
+            parts = splice.members(nested)
+        except splice.NotAnObject:
+            parts = {}
+    contents = parts.get("contents")
+    if contents is None:
+        raise GatewayError(
+            400,
+            "INVALID_ARGUMENT",
+            "CONTENTS_MISSING",
+            "countTokens needs `contents`, at the top or within `generateContentRequest`.",
+        )
+    model = splice.string(f"models/{call.model}")
+    return splice.join([("request", splice.join([("model", model), ("contents", contents)]))])
+
+
+def _searches(request: Mapping[str, msgspec.Raw]) -> bool:
+    try:
+        tools = splice.items(request["tools"])
+        return any(_SEARCH_TOOLS & splice.members(tool).keys() for tool in tools)
+    except (KeyError, splice.NotAnObject):
+        return False

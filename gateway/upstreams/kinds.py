@@ -1,0 +1,48 @@
+"""The upstream kinds, one line each.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from gateway.calls import Call, Credential, Event, HttpRequest, Secret
+from gateway.config import UpstreamConfig
+from gateway.upstreams.aistudio import AiStudio
+from gateway.upstreams.codeassist import CodeAssist
+from gateway.upstreams.models import Model
+
+
+class Upstream(Protocol):
+    """One kind of Google backend, as pure functions over bytes."""
+
+    @property
+    def verbs(self) -> frozenset[str]:
+        """The methods that this kind has."""
+
+    def prepare(self, call: Call, base: str, credential: Credential, token: Secret) -> HttpRequest:
+        """Return the request that carries ``call``; raises GatewayError where the kind cannot say it."""
+
+    def unwrap(self, data: bytes) -> Event:
+        """Return the client's part of an answer or event; raises NotAnObject."""
+
+    def listing(self, base: str, credential: Credential, token: Secret, page: str) -> HttpRequest | None:
+        """Return the request for one page of the model list, if this kind has a list."""
+
+    def listed(self, body: bytes) -> tuple[Sequence[Model], str]:
+        """Return the models of a page and the token of the next page, empty after the last one."""
+
+
+KINDS: Mapping[str, type[AiStudio] | type[CodeAssist]] = {
+    "aistudio": AiStudio,
+    "codeassist": CodeAssist,
+}
+
+
+def build(config: UpstreamConfig) -> Upstream:
+    """Return the upstream of a configuration's kind."""
+    return KINDS[config.kind](config)
+
+
+def kinds_with(verb: str) -> tuple[str, ...]:
+    """Return the names of the kinds that have ``verb``."""
+    return tuple(name for name, kind in KINDS.items() if verb in kind.verbs)

@@ -1,0 +1,396 @@
+"""Judge an upstream's answer: status, headers and body in, a verdict out, by one table.  Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
+
+import attrs
+
+from gateway.calls import Action, Blame, GatewayError, Verdict
+from gateway.upstreams.durations import (
+    BACKEND,
+    LONG,
+    SHORT,
+    duration,
+    retry_after,
+    timestamp,
+    until_midnight_pacific,
+)
+from gateway.upstreams.errordetails import NOTHING, RPC_NAMES, ErrorDetails, read, rpc_name
+
+GUESS_SECONDS: Final = 1.0
+"""What a 429 that says nothing cools for, the first time."""
+REFUSED_SECONDS: Final = 5.0
+"""What a 403 that may be the client's own doing cools for: short, or one client could empty the pool."""
+PROJECT_SECONDS: Final = 300.0
+"""What a project without billing, or out of its region, cools for."""
+CAPACITY_SECONDS: Final = 5.0
+"""What a backend without capacity cools for, where it does not say."""
+LAPSED_SECONDS: Final = 60.0
+"""What a used-up quota cools for, when the reset that it names is already past."""
+
+
+@attrs.frozen
+class Answer:
+    """What a rule looks at."""
+
+    status: int
+    error: ErrorDetails
+    retry_after: float | None
+    """Seconds, from the header."""
+    wall_seconds: float
+
+    @property
+    def told(self) -> float | None:
+        """How long upstream says to wait; its RetryInfo and header come before what it says otherwise."""
+        asked = [*self.error.delays, *([] if self.retry_after is None else [self.retry_after])]
+        asked = asked or [reset for reset in self.resets if reset > 0]
+        return max(asked) if asked else self.error.retry_in_message
+
+    @property
+    def resets(self) -> list[float]:
+        """Seconds to each reset of a quota that is named.
+
+        A delay is believed before a timestamp, since it does not depend on this machine's clock.
+        """
+        metadata = [info.metadata for info in self.error.infos]
+        delays = [duration(entry.get("quotaResetDelay")) for entry in metadata]
+        moments = [timestamp(entry.get("quotaResetTimeStamp")) for entry in metadata]
+        return (
+            [delay for delay in delays if delay is not None]
+            or [moment - self.wall_seconds for moment in moments if moment is not None]
+            or [delay for delay in (self.error.reset_in_message,) if delay is not None]
+        )
+
+
+def _short(answer: Answer) -> float:
+    return SHORT.clamp(GUESS_SECONDS if answer.told is None else answer.told)
+
+
+def _day(answer: Answer) -> float:
+    """Cool to the quota's reset; RetryInfo is a lower bound only, since it says 37 s all day long."""
+    resets = answer.resets
+    if resets:
+        reset = max([reset for reset in resets if reset > 0], default=LAPSED_SECONDS)
+    else:
+        reset = until_midnight_pacific(answer.wall_seconds)
+    return LONG.clamp(max([reset, *answer.error.delays, answer.retry_after or 0.0]))
+
+
+def _capacity(answer: Answer) -> float:
+    return BACKEND.clamp(CAPACITY_SECONDS if answer.told is None else answer.told)
+
+
+def _asked(answer: Answer) -> float:
+    return 0.0 if answer.told is None else BACKEND.clamp(answer.told)
+
+
+@attrs.frozen
+class Rule:
+    """One row: it applies where every column that it fills in matches.
+
+    ``reasons`` and ``domains`` match one ErrorInfo together and in full; ``quotas`` is searched for in all
+    that is said of violated quotas; ``message`` matches from the message's start, since Google's messages may
+    quote the client further on.
+    """
+
+    name: str
+    fault: str
+    """The row of the fault matrix."""
+    statuses: Collection[int]
+    verdict: Verdict
+    """Without a reason of its own it takes upstream's."""
+    reasons: re.Pattern[str] | None = None
+    domains: re.Pattern[str] | None = None
+    rpc: str = ""
+    quotas: re.Pattern[str] | None = None
+    message: re.Pattern[str] | None = None
+    told: bool = False
+    """Only where upstream says how long to wait."""
+    cool: Callable[[Answer], float] | None = None
+
+    def reason(self, answer: Answer) -> str | None:
+        """Return the reason to report, or None where this row does not apply."""
+        error = answer.error
+        if answer.status not in self.statuses or (self.rpc and error.status != self.rpc):
+            return None
+        if self.told and answer.told is None:
+            return None
+        if self.quotas and not any(self.quotas.search(quota) for quota in error.quotas):
+            return None
+        if self.message and not self.message.match(error.message):
+            return None
+        given: tuple[str, ...] = error.reasons
+        if self.reasons:
+            given = tuple(
+                info.reason
+                for info in error.infos
+                if self.reasons.fullmatch(info.reason) and (self.domains is None or self.domains.fullmatch(info.domain))
+            )
+            if not given:
+                return None
+        return self.verdict.reason or next(iter(given), "") or error.status or rpc_name(answer.status)
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(text, re.IGNORECASE)
+
+
+_WORDS: Final = r"[^'\"/:`]{0,300}?"
+"""Google's own words: nothing quoted and no resource's name, which a client could have chosen."""
+_DAILY: Final = _pattern(r"per[_ -]?(?:day|week|month)|daily|\b1/d/")
+_CODE_ASSIST: Final = _pattern(r"(?:[a-z]+-)*cloudcode-pa\.googleapis\.com")
+
+_PASS: Final = Verdict(Action.PASS)
+_NONSENSE: Final = Verdict(Action.PASS, Blame.BASE, "UPSTREAM_NONSENSE", hides=True)
+_QUARANTINE: Final = Verdict(Action.NEXT, Blame.CREDENTIAL, hides=True)
+_OWNER: Final = attrs.evolve(_QUARANTINE, needs_owner=True)
+_PROJECT: Final = Verdict(Action.NEXT, Blame.PAIR, cool_seconds=PROJECT_SECONDS, max_tries=2, other_project=True)
+_COOL: Final = Verdict(Action.NEXT, Blame.PAIR)
+_BACKEND: Final = Verdict(Action.BASE, Blame.BASE)
+_ONCE_MORE: Final = attrs.evolve(_BACKEND, max_tries=2)
+
+RULES: Final[tuple[Rule, ...]] = (
+    Rule("a good answer", "", (200,), Verdict(Action.DELIVER)),
+    # 400
+    Rule(
+        "a bad API key", "U2", (400,), _QUARANTINE,
+        reasons=_pattern("API_KEY_.*"),
+    ),
+    Rule(
+        "a bad API key, without details", "U2", (400,), attrs.evolve(_QUARANTINE, reason="API_KEY_INVALID"),
+        message=_pattern("API key (?:not valid|expired|not found)"),
+    ),
+    Rule(
+        "a project out of its region or without billing", "U3", (400,),
+        attrs.evolve(_PROJECT, reason="FAILED_PRECONDITION"),
+        rpc="FAILED_PRECONDITION",
+        message=_pattern(_WORDS + r"(?:location is not supported|\bbilling\b|\bbilled\b|\bfree tier\b)"),
+    ),
+    Rule(
+        "another precondition", "U3", (400,),
+        attrs.evolve(_PROJECT, reason="FAILED_PRECONDITION", blame=Blame.NOBODY, cool_seconds=0.0),
+        rpc="FAILED_PRECONDITION",
+    ),
+    # 401
+    Rule(
+        "a stale token", "U4", (401,),
+        Verdict(Action.REFRESH, Blame.CREDENTIAL, hides=True),
+    ),
+    # 403
+    Rule(
+        "an account to be verified", "U6", (403,), _OWNER,
+        reasons=_pattern("VALIDATION_REQUIRED"), domains=_CODE_ASSIST,
+    ),
+    Rule(
+        "a suspended consumer or broken terms", "U6", (403,), _OWNER,
+        reasons=_pattern("CONSUMER_SUSPENDED|TOS_VIOLATION"),
+    ),
+    Rule(
+        "broken terms, in words", "U6", (403,), attrs.evolve(_OWNER, reason="TOS_VIOLATION"),
+        message=_pattern(
+            _WORDS + r"\b(?:disabled|suspended|violat\w+)\b" + _WORDS + r"\bterms of service\b"
+        ),
+    ),
+    Rule(
+        "a project that must pay", "U3", (403,), _PROJECT,
+        reasons=_pattern("BILLING_DISABLED|SUBSCRIPTION_REQUIRED"),
+    ),
+    Rule(
+        "a credential that may not", "U5", (403,), _QUARANTINE,
+        reasons=_pattern("SERVICE_DISABLED|CONSUMER_.*|ACCESS_TOKEN_.*|API_KEY_.*"),
+    ),
+    Rule(
+        "a leaked API key", "U5", (403,), attrs.evolve(_QUARANTINE, reason="API_KEY_LEAKED"),
+        message=_pattern("Your API key was reported as leaked"),
+    ),
+    Rule(
+        "a caller that may not use this", "U7", (403,),
+        attrs.evolve(_COOL, cool_seconds=REFUSED_SECONDS, max_tries=2),
+    ),
+    # 404, 408
+    Rule(
+        "not found here", "U7", (404,),
+        Verdict(Action.BASE, other_base=True),
+    ),
+    Rule(
+        "a timeout before the answer", "U8", (408,),
+        attrs.evolve(_ONCE_MORE, reason="UPSTREAM_TIMEOUT", hides=True),
+    ),
+    # 429, and capacity under whatever status
+    Rule(
+        "no capacity", "U13", (429, 503, 529), _BACKEND,
+        reasons=_pattern("MODEL_CAPACITY_EXHAUSTED"), cool=_capacity,
+    ),
+    Rule(
+        "overloaded", "U13", (529,), attrs.evolve(_BACKEND, reason="UPSTREAM_OVERLOADED"),
+        cool=_capacity,
+    ),
+    Rule(
+        "a day's quota", "U10", (429,), attrs.evolve(_COOL, reason="QUOTA_EXHAUSTED"),
+        quotas=_DAILY, cool=_day,
+    ),
+    Rule(
+        "a used-up quota", "U10", (429,), _COOL,
+        reasons=_pattern("QUOTA_EXHAUSTED"), cool=_day,
+    ),
+    Rule(
+        "a day's quota, in words", "U10", (429,), attrs.evolve(_COOL, reason="QUOTA_EXHAUSTED"),
+        message=_pattern(r"(?s:.{0,400})(?:\bper day\b|\bdaily (?:quota|limit))"), cool=_day,
+    ),
+    Rule(
+        "a rate limit that says how long", "U9", (429,), _COOL,
+        told=True, cool=_short,
+    ),
+    Rule(
+        "a rate limit that says nothing", "U11", (429,), attrs.evolve(_COOL, grows=True),
+        cool=_short,
+    ),
+    # the backend's own
+    Rule("an internal error", "U12", (500,), _ONCE_MORE),
+    Rule("a backend that is not there", "U13", (502, 503), _BACKEND, cool=_asked),
+    Rule("a deadline passed upstream", "U14", (504,), _ONCE_MORE),
+    # the rest
+    Rule(
+        "a redirect", "U16", range(300, 400),
+        attrs.evolve(_NONSENSE, reason="UPSTREAM_REDIRECT"),
+    ),
+    Rule("a proxy's demand", "U15", (407,), _NONSENSE),
+    Rule("the client's request", "U1", (400,), _PASS),
+    Rule("another error", "U15", range(400, 600), _PASS),
+)  # fmt: skip
+"""Tried in order; what no row takes makes no sense as an answer (U15)."""
+
+_LAST: Final = Rule("nonsense", "U15", (), _NONSENSE)
+
+
+def rule(answer: Answer) -> tuple[Rule, str]:
+    """Return the row that judges this answer, and the reason to report."""
+    for row in RULES:
+        reason = row.reason(answer)
+        if reason is not None:
+            return row, reason
+    return _LAST, _LAST.verdict.reason
+
+
+def judge(status: int, headers: Mapping[bytes, bytes], body: bytes, wall_seconds: float) -> Verdict:
+    """Judge the answer to one attempt.
+
+    ``headers`` have lower-case names; a ``body`` of more than 64 KiB is not read.  A 200 is
+    delivered whatever its body says: an error object in it goes to `judge_error_object`.  With
+    `Action.REFRESH` the blame holds only if the refreshed token is refused as well, or there is none to
+    refresh.  `Blame.BASE` without ``cool_seconds`` counts one failure of the base and cools nothing.
+    """
+    if status == 200:
+        return _verdict(Answer(status, NOTHING, None, wall_seconds))
+    after = headers.get(b"retry-after")
+    return _verdict(
+        Answer(
+            status,
+            read(body),
+            None if after is None else retry_after(after, wall_seconds),
+            wall_seconds,
+        )
+    )
+
+
+def judge_error_object(error_json: bytes, wall_seconds: float) -> Verdict:
+    """Judge an ``{"error": {...}}`` that came with a 200, in a body or as an event of a stream.
+
+    Its own code decides; without one its status name does, and without either it is an internal error.
+    """
+    error = read(error_json)
+    code = error.code if 400 <= error.code < 600 else _HTTP_CODES.get(error.status, 500)
+    return _verdict(Answer(code, error, None, wall_seconds))
+
+
+def _verdict(answer: Answer) -> Verdict:
+    row, reason = rule(answer)
+    blamed = row.verdict.blame is Blame.CREDENTIAL
+    return attrs.evolve(
+        row.verdict,
+        reason="" if row.verdict.action is Action.DELIVER else reason,
+        status=answer.status,
+        cool_seconds=row.cool(answer) if row.cool else row.verdict.cool_seconds,
+        link=next(iter(answer.error.links), "") if blamed else "",
+    )
+
+
+def _no_answer(reason: str, blame: Blame = Blame.BASE, cool_seconds: float = 0.0, tries: int = 2) -> Verdict:
+    action = Action.PASS if tries == 1 else Action.BASE
+    return Verdict(action, blame, reason, cool_seconds=cool_seconds, max_tries=tries, hides=True)
+
+
+_EITHER_WAY: Final = {
+    "connect": _no_answer("UPSTREAM_UNREACHABLE", cool_seconds=1.0, tries=0),
+    "tls": _no_answer("UPSTREAM_TLS", Blame.NOBODY, tries=1),
+    "timeout-connect": _no_answer("UPSTREAM_CONNECT_TIMEOUT", cool_seconds=5.0),
+    "reset": _no_answer("UPSTREAM_RESET"),
+    "empty-stream": _no_answer("UPSTREAM_EMPTY"),
+    "bad-content-type": _no_answer("UPSTREAM_CONTENT_TYPE"),
+    "not-json": _no_answer("UPSTREAM_NOT_JSON"),
+    "too-large": _no_answer("UPSTREAM_TOO_LARGE", Blame.NOBODY, tries=1),
+}
+
+_TRANSPORT: Final[Mapping[tuple[str, bool], Verdict]] = {
+    **{(kind, streams): verdict for kind, verdict in _EITHER_WAY.items() for streams in (False, True)},
+    # A unary call that was at work upstream would be billed twice.
+    ("timeout-first-byte", False): _no_answer("UPSTREAM_TIMEOUT", tries=1),
+    ("timeout-first-byte", True): _no_answer("UPSTREAM_TIMEOUT"),
+    ("timeout-idle", False): _no_answer("UPSTREAM_TIMEOUT", tries=1),
+    ("timeout-idle", True): _no_answer("UPSTREAM_TIMEOUT"),
+    ("truncated", False): _no_answer("UPSTREAM_TRUNCATED", tries=1),
+    ("truncated", True): _no_answer("UPSTREAM_TRUNCATED"),
+}
+
+TRANSPORT_KINDS: Final = frozenset(kind for kind, _ in _TRANSPORT)
+
+
+def transport(kind: str, streams: bool = False) -> Verdict:
+    """Judge an attempt that ended without a usable answer; no credential is ever blamed.
+
+    ``kind`` is one of `TRANSPORT_KINDS`: ``connect`` (refused, unreachable, unknown name), ``tls``,
+    ``timeout-connect``, ``timeout-first-byte``, ``timeout-idle``, ``reset`` (before any byte of an answer),
+    ``truncated``, ``empty-stream``, ``bad-content-type``, ``not-json``, ``too-large``; another raises KeyError.
+    """
+    return _TRANSPORT[kind, streams]
+
+
+_BROKEN: Final = (502, "UNAVAILABLE")
+_LATE: Final = (504, "DEADLINE_EXCEEDED")
+_SHOWN: Final[Mapping[str, tuple[int, str, str]]] = {
+    "UPSTREAM_REDIRECT": (*_BROKEN, "The upstream answered with a redirect, which is never followed."),
+    "UPSTREAM_NONSENSE": (*_BROKEN, "The upstream answered with a status that makes no sense here."),
+    "UPSTREAM_UNREACHABLE": (503, "UNAVAILABLE", "The upstream cannot be reached; try again later."),
+    "UPSTREAM_TLS": (*_BROKEN, "The upstream's TLS certificate or protocol was refused; nothing was sent."),
+    "UPSTREAM_CONNECT_TIMEOUT": (*_LATE, "The connection to the upstream timed out; try again later."),
+    "UPSTREAM_TIMEOUT": (*_LATE, "The upstream did not answer in time; ask for less, or stream the answer."),
+    "UPSTREAM_RESET": (*_BROKEN, "The upstream closed the connection before it answered; try again."),
+    "UPSTREAM_TRUNCATED": (*_BROKEN, "The upstream's answer broke off; try again."),
+    "UPSTREAM_EMPTY": (*_BROKEN, "The upstream's stream ended without an event; try again."),
+    "UPSTREAM_CONTENT_TYPE": (*_BROKEN, "The upstream answered with another content type than asked for."),
+    "UPSTREAM_NOT_JSON": (*_BROKEN, "The upstream's answer is not JSON."),
+    "UPSTREAM_TOO_LARGE": (*_BROKEN, "The upstream's answer is larger than the gateway's limit."),
+}
+
+
+def failure(verdict: Verdict) -> GatewayError:
+    """Return what the client is told in place of an answer that a verdict hides."""
+    if verdict.reason in _SHOWN:
+        code, status, message = _SHOWN[verdict.reason]
+        return GatewayError(code, status, verdict.reason, message)
+    return GatewayError(
+        503,
+        "UNAVAILABLE",
+        "UPSTREAM_CREDENTIALS_UNAVAILABLE",
+        "No credential of this gateway is usable for this request; its operator finds the cause in the log.",
+    )
+
+
+_HTTP_CODES: Final[Mapping[str, int]] = {
+    **{name: code for code, name in sorted(RPC_NAMES.items(), reverse=True)},
+    "UNAVAILABLE": 503,
+    "FAILED_PRECONDITION": 400,
+}

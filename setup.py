@@ -1,0 +1,51 @@
+"""Package the gateway, its twistd plugin and the example configuration."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "([^"]+)"', (HERE / "gateway" / "__init__.py").read_text("utf-8"))
+assert VERSION is not None
+
+setup(
+    name="antigravity-gateway",
+    version=VERSION.group(1),
+    description="A self-hosted gateway for the Gemini API over a pool of Google credentials",
+    long_description=(HERE / "README.rst").read_text("utf-8"),
+    long_description_content_type="text/x-rst",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    # Without package_dir an editable install does not put twisted/plugins on the path.
+    package_dir={"": "."},
+    # twisted/ and twisted/plugins have no __init__.py here: one would overwrite Twisted's own.
+    packages=find_packages(include=["gateway", "gateway.*"]) + ["twisted.plugins"],
+    package_data={"gateway": ["py.typed"]},
+    data_files=[("share/antigravity-gateway", ["conf/antigravity.yaml"])],
+    install_requires=[
+        # 26.4: the request parser's fixes up to then are part of the gateway's door.
+        "twisted[tls]>=26.4",
+        # 24.9: the first treq that runs on Python 3.13 and takes attrs-based requests.
+        "treq>=24.9",
+        # 24.8: the first Klein that runs with Werkzeug 3.
+        "klein>=24.8",
+        # 24.1: verifies IP addresses as well as names with current cryptography.
+        "service-identity>=24.1",
+        # 6.0.2: wheels for Python 3.13.
+        "pyyaml>=6.0.2",
+        # 0.19: wheels for Python 3.13; Raw members carry a client's bytes through unchanged.
+        "msgspec>=0.19",
+        # 23.1: attrs.frozen with full typing.
+        "attrs>=23.1",
+    ],
+    entry_points={"console_scripts": []},
+    classifiers=[
+        "Environment :: No Input/Output (Daemon)",
+        "Framework :: Twisted",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
+        "Topic :: Internet :: WWW/HTTP :: HTTP Servers",
+    ],
+)

@@ -1,0 +1,105 @@
+"""Google's own clients, each in its environment, before the daemon and the simulator.
+
+The environments are made by ``python tests/clients/environments.py``; until then this module defines
+no tests.
+"""
+
+from __future__ import annotations
+
+from tests.clients.cases import (
+    GOOGLE_GENAI_2,
+    GOOGLE_GENAI_3,
+    GOOGLE_GENERATIVEAI,
+    JS_GENAI_2,
+    JS_GENAI_3,
+    JS_GENERATIVE_AI,
+    MISSING,
+    Client,
+    ClientCase,
+)
+from tests.clients.daemon import Server, aistudio, codeassist
+from tests.clients.environments import prepared
+
+COMMON = (
+    "list",
+    "display_names",
+    "get",
+    "generate",
+    "limit",
+    "stream",
+    "chat",
+    "chat_stream",
+    "count",
+    "tools",
+)
+ERRORS = ("unknown_model", "unknown_key")
+PYTHON_GENAI = (*COMMON, "usage", "automatic_tools", "async", "concurrent", *ERRORS)
+
+
+class RealClients:
+    """One test a client; what stands behind the gateway is a subclass's business."""
+
+    embed: tuple[str, ...] = ("embed",)
+    embed_with_batch: tuple[str, ...] = ("embed", "embed_batch")
+
+    async def start(self) -> Server:
+        raise NotImplementedError
+
+    async def check(self, client: Client, *checks: str) -> None:
+        await self.assert_checks(client, await self.start(), *checks)
+
+    async def test_google_genai_2_works(self) -> None:
+        """google-genai 2.x, which calls /v1beta: all it offers, synchronous and asynchronous."""
+        await self.check(GOOGLE_GENAI_2, *PYTHON_GENAI, *self.embed)
+
+    async def test_google_genai_3_works(self) -> None:
+        """google-genai 3.x, which calls /v1: all it offers, synchronous and asynchronous."""
+        await self.check(GOOGLE_GENAI_3, *PYTHON_GENAI, *self.embed)
+
+    async def test_tutorials_program_and_google_generativeai_work(self) -> None:
+        """google-generativeai 0.8.6 prints the tutorial's text, and streams, which means a JSON array."""
+        await self.check(GOOGLE_GENERATIVEAI, "tutorial", *COMMON, *ERRORS, *self.embed_with_batch)
+
+    async def test_node_google_genai_2_works(self) -> None:
+        """@google/genai 2.x on Node, which calls /v1beta: all it offers."""
+        await self.check(JS_GENAI_2, *COMMON, "concurrent", *ERRORS, *self.embed)
+
+    async def test_node_google_genai_3_works(self) -> None:
+        """@google/genai 3.x on Node, which calls /v1: all it offers."""
+        await self.check(JS_GENAI_3, *COMMON, "concurrent", *ERRORS, *self.embed)
+
+    async def test_node_google_generative_ai_works(self) -> None:
+        """@google/generative-ai on Node, the strictest reader of event streams."""
+        await self.check(JS_GENERATIVE_AI, *COMMON, *ERRORS, *self.embed_with_batch)
+
+
+class SimulateTests(RealClients, ClientCase):
+    """``twistd antigravity --simulate``: one process, both kinds of upstream inside."""
+
+    async def start(self) -> Server:
+        return await self.gateway()
+
+
+class AistudioTests(RealClients, ClientCase):
+    """A gateway whose only upstream is the public API with a key, played by a simulator process."""
+
+    async def start(self) -> Server:
+        simulator = await self.simulator()
+        return await self.gateway({"studio": aistudio(simulator.url)})
+
+
+class CodeassistTests(RealClients, ClientCase):
+    """A gateway whose only upstream is v1internal with an account: it has no embeddings, and says so."""
+
+    embed = ("embed_unimplemented",)
+    embed_with_batch = ("embed_unimplemented",)
+
+    async def start(self) -> Server:
+        simulator = await self.simulator()
+        state = self.directory()
+        return await self.gateway({"accounts": codeassist(simulator.url, state)}, state)
+
+
+if not prepared():
+    print(f"{__name__}: {MISSING}")
+    del SimulateTests, AistudioTests, CodeassistTests
