@@ -23,7 +23,7 @@ setup(
     # twisted/ and twisted/plugins have no __init__.py here: one would overwrite Twisted's own.
     packages=find_packages(include=["gateway", "gateway.*"]) + ["twisted.plugins"],
     package_data={"gateway": ["py.typed"]},
-    data_files=[("share/antigravity-gateway", ["conf/antigravity.yaml"])],
+    data_files=[("share/antigravity-gateway", ["conf/antigravity.yaml", "conf/requirements.lock"])],
     install_requires=[
         # 26.4: the request parser's fixes up to then are part of the gateway's door.
         "twisted[tls]>=26.4",
@@ -37,10 +37,26 @@ setup(
         "pyyaml>=6.0.2",
         # 0.19: wheels for Python 3.13; Raw members carry a client's bytes through unchanged.
         "msgspec>=0.19",
+        # Quotas end at midnight US Pacific, and a slim machine has no time zones of its own.
+        "tzdata>=2024.1",
         # 23.1: attrs.frozen with full typing.
         "attrs>=23.1",
     ],
-    entry_points={"console_scripts": []},
+    extras_require={
+        "test": [
+            # 6.100: explicit stateful and settings APIs that the suite uses.
+            "hypothesis>=6.100",
+        ],
+        "develop": [
+            "build>=1.2",
+            "docutils>=0.21",
+            "mypy>=1.15",
+            "mypy-zope>=1.0.9",
+            "pip-tools>=7.4",
+            "ruff>=0.9",
+            "types-PyYAML>=6.0.12",
+        ],
+    },
     classifiers=[
         "Environment :: No Input/Output (Daemon)",
         "Framework :: Twisted",

@@ -47,7 +47,9 @@ daemon that logs to twistd.log."""
         environ = dict(os.environ)
         self["simulated"] = None
         try:
-            config = load(os.path.abspath(self["config"]), environ) if self["config"] else None
+            config = None
+            if self["config"]:
+                config = load(self["config"], environ, with_upstreams=not self["simulate"])
             if self["simulate"]:
                 self["simulated"] = lambda origin: simulated(origin, config, environ)
                 # The origin is known when the simulator listens; until then any will do.

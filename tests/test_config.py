@@ -28,6 +28,7 @@ from gateway.config import (
     load,
     simulated,
 )
+from gateway.config.nodes import KNOWN
 
 HERE = Path(__file__).parent.parent
 HOME = {"HOME": "/home/someone"}
@@ -345,6 +346,15 @@ class Reading(Files):
         config = self.load(head + block + end + rest, {**HOME, "GEMINI_API_KEY": "k"})
         self.assertEqual([upstream.name for upstream in config.upstreams], ["studio", "accounts"])
         self.assertEqual(config.upstreams[1].envelope, EnvelopeConfig())
+
+    def test_every_key_is_documented_and_in_the_example(self) -> None:
+        """What can be written is explained in docs/configure.rst and shown in conf/antigravity.yaml."""
+        page = (HERE / "docs" / "configure.rst").read_text("utf-8")
+        example = (HERE / "conf" / "antigravity.yaml").read_text("utf-8")
+        for keys in KNOWN.values():
+            for key in keys:
+                self.assertIn(f"``{key}``", page)
+                self.assertIn(key, example)
 
     def test_amounts_are_seconds_and_bytes(self) -> None:
         """Numbers, and text with a unit."""

@@ -176,7 +176,10 @@ class AIStudioTests(Case):
         config: dict[str, Any] = {"responseMimeType": "application/json"}
         answer = self.post(f"{FLASH}:generateContent", said("Hi you", generationConfig=config))
         self.assertEqual(json.loads(text_of(answer))["you_said"], "Hi you")
-        config["responseSchema"] = {"type": "OBJECT", "properties": {"mood": {"type": "STRING", "enum": ["sad", "you"]}}}
+        config["responseSchema"] = {
+            "type": "OBJECT",
+            "properties": {"mood": {"type": "STRING", "enum": ["sad", "you"]}},
+        }
         events = self.events(f"{FLASH}:streamGenerateContent?alt=sse", said("Hi you", generationConfig=config))
         self.assertEqual(json.loads("".join(map(text_of, events))), {"mood": "you"})
 
@@ -197,7 +200,7 @@ class AIStudioTests(Case):
         """Every character of it matters."""
         good = signature("x")
         self.assertTrue(is_signature(good))
-        for at in range(0, 58):
+        for at in range(58):
             changed = good[:at] + ("B" if good[at] == "A" else "A") + good[at + 1 :]
             self.assertFalse(is_signature(changed))
 
@@ -370,9 +373,9 @@ class CodeAssistTests(Case):
 
 
 class OAuthTests(Case):
-    def grant(self, code: int = 200, **form: str) -> Any:
+    def grant(self, wanted: int = 200, /, **form: str) -> Any:
         got, _, content = self.ask("POST", "/token", urlencode({"client_id": "c", **form}).encode(), {})
-        self.assertEqual(got, code, content)
+        self.assertEqual(got, wanted, content)
         return json.loads(content)
 
     def refresh(self, token: str, code: int = 200) -> Any:

@@ -16,19 +16,17 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.calls import Action, Blame, Verdict
 from gateway.upstreams.durations import BACKEND, LONG, SHORT
 from gateway.upstreams.errordetails import BODY_LIMIT, read, rpc_name, scrubbed, status_body
+from gateway.upstreams.unanswered import TRANSPORT_KINDS, failure, transport
 from gateway.upstreams.verdict import (
     CAPACITY_SECONDS,
     LAPSED_SECONDS,
     PROJECT_SECONDS,
     REFUSED_SECONDS,
     RULES,
-    TRANSPORT_KINDS,
     Answer,
-    failure,
     judge,
     judge_error_object,
     rule,
-    transport,
 )
 
 NOW = datetime.fromisoformat("2026-07-01T12:00:00+00:00").timestamp()

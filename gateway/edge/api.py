@@ -93,6 +93,7 @@ class _Api:
         request.journal.session = call.session
         reply = await self._routing.run(call, request.journal)
         if isinstance(reply, Live):
+            request.journal.trace_id = reply.first.trace_id
             try:
                 await Relay(request, call, reply.stream, self._clock).run(_headers(request.journal))
             finally:

@@ -14,7 +14,7 @@ from gateway.dialects.gemini import StreamEncoder, summary
 from gateway.edge import errors
 from gateway.edge.site import GatewayRequest
 from gateway.routing.stream import EventStream
-from gateway.upstreams import verdict as verdicts
+from gateway.upstreams import unanswered
 from gateway.upstreams.exchange import WireError
 
 CUT_SECONDS = 15.0
@@ -96,8 +96,7 @@ class Relay:
                 self._request.write(closing)
             self._done.callback(True)
         else:
-            kind = "timeout-first-byte" if error.kind == "timeout-idle" else error.kind
-            failure = verdicts.failure(verdicts.transport(kind, True))
+            failure = unanswered.failure(unanswered.transport(error.kind, True))
             self._break([], errors.body(failure), failure.reason)
 
     def pauseProducing(self) -> None:

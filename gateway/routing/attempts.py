@@ -17,6 +17,7 @@ from gateway.routing.pool import Member, candidates
 from gateway.routing.rotation import Choice, Nobody, Sessions, choose
 from gateway.routing.stream import EventStream
 from gateway.splice import NotAnObject
+from gateway.upstreams import unanswered
 from gateway.upstreams import verdict as verdicts
 from gateway.upstreams.exchange import Exchange, Wire, WireError
 
@@ -222,8 +223,7 @@ class Router:
             else:
                 result = await self._whole(member, exchange)
         except WireError as error:
-            kind = "timeout-first-byte" if error.kind == "timeout-idle" else error.kind
-            result = Failure(verdicts.transport(kind, call.streams))
+            result = Failure(unanswered.transport(error.kind, call.streams))
         self._note(run, member, base, result.verdict if isinstance(result, Failure) else None, started)
         return result
 
@@ -240,7 +240,7 @@ class Router:
         try:
             event = member.upstream.unwrap(body)
         except NotAnObject:
-            return Failure(verdicts.transport("not-json", False))
+            return Failure(unanswered.transport("not-json", False))
         if event.error:
             return Failure(verdicts.judge_error_object(event.error, self.wall_seconds()), event.error)
         return Whole(event)
@@ -249,7 +249,7 @@ class Router:
         kind = exchange.headers.get(b"content-type", b"").split(b";", 1)[0].strip().lower()
         if kind != b"text/event-stream":
             exchange.abort()
-            return Failure(verdicts.transport("bad-content-type", True))
+            return Failure(unanswered.transport("bad-content-type", True))
         stream = EventStream(
             exchange, member.upstream.unwrap, self.clock, self.timeouts.idle, self.limits.event
         )

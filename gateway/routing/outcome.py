@@ -11,7 +11,8 @@ import msgspec
 
 from gateway import splice
 from gateway.calls import Attempt, GatewayError, Verdict
-from gateway.upstreams import verdict as verdicts
+from gateway.upstreams import unanswered
+from gateway.upstreams.errordetails import scrubbed, status_body
 
 
 @attrs.frozen
@@ -56,13 +57,13 @@ def final(failures: Sequence[Failure], attempts: Sequence[Attempt], free_in_seco
     """
     shown = next((failure for failure in reversed(failures) if not failure.verdict.hides), None)
     if shown is None:
-        error = verdicts.failure(failures[-1].verdict)
+        error = unanswered.failure(failures[-1].verdict)
         raise attrs.evolve(error, details=(*error.details, tried(attempts)))
     status = shown.verdict.status
     retry_after = shown.retry_after
     if status == 429 and free_in_seconds is not None:
         retry_after = b"%d" % max(1, math.ceil(free_in_seconds))
-    body = verdicts.scrubbed(verdicts.status_body(shown.body, status))
+    body = scrubbed(status_body(shown.body, status))
     return Refusal(status, _with_detail(body, tried(attempts)), retry_after)
 
 

@@ -58,6 +58,7 @@ class Desk:
     expires_in: int = LIFETIME
     rotate: bool = False
     revoked: set[str] = attrs.Factory(set)
+    retired: set[str] = attrs.Factory(set)
     issued: dict[str, Issued] = attrs.Factory(dict)
     accounts: dict[str, str] = attrs.Factory(dict)
     codes: dict[str, Code] = attrs.Factory(dict)
@@ -101,7 +102,8 @@ class Desk:
         """The answer to a refresh; raises invalid_grant for a revoked or retired refresh token."""
         account = self.accounts.get(refresh_token, refresh_token)
         self.refreshes[account] = self.refreshes.get(account, 0) + 1
-        if not refresh_token or {refresh_token, account} & self.revoked or account.startswith(REVOKED):
+        revoked = {refresh_token, account} & self.revoked or account.startswith(REVOKED)
+        if not refresh_token or refresh_token in self.retired or revoked:
             raise refuse("invalid_grant", Scene())
         answer: dict[str, object] = {
             "access_token": self.issue(account, now),
@@ -110,7 +112,8 @@ class Desk:
             "token_type": "Bearer",
         }
         if self.rotate:
-            self.revoked.add(refresh_token)
+            self.retired.add(refresh_token)
+            self.accounts.pop(refresh_token, None)
             answer["refresh_token"] = self._new_refresh_token(account)
         return answer
 
@@ -146,6 +149,7 @@ class Desk:
         """Carry out what the control route asks."""
         self.revoked |= set(order.revoke)
         self.revoked -= set(order.restore)
+        self.retired -= set(order.restore)
         if order.expires_in is not None:
             self.expires_in = order.expires_in
         if order.rotate is not None:

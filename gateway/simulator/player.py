@@ -143,6 +143,7 @@ class Player:
     def _head(self, head: s.Head) -> None:
         headers = self.request.responseHeaders
         headers.removeHeader(b"content-type")
+        self.request.defaultContentType = None
         for name, value in FRONT:
             headers.setRawHeaders(name, [value])
         for name, rows in groupby(head.headers, key=itemgetter(0)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
@@ -28,6 +28,10 @@ class Client:
     script: str
     arguments: tuple[str, ...] = ()
 
+    def with_arguments(self, *more: str) -> Client:
+        """The same client, told more."""
+        return replace(self, arguments=(*self.arguments, *more))
+
 
 GOOGLE_GENAI_2 = Client(GENAI_2, "genai_check.py")
 GOOGLE_GENAI_3 = Client(GENAI_3, "genai_check.py")
@@ -49,13 +53,16 @@ class ClientCase(TestCase):
         self.addCleanup(shutil.rmtree, directory)
         return directory
 
-    def until_the_end(self, server: Server, *exit_codes: int) -> Server:
-        """Stop this server when the test ends, and fail the test if it did not stop as it should."""
+    def until_the_end(self, server: Server) -> Server:
+        """Stop this server when the test ends, and fail the test if it did not stop as it should.
+
+        twistd ends by the signal that it was sent, unless a service has handlers of its own.
+        """
         from twisted.internet import reactor
 
         async def stop() -> None:
             await server.stop(reactor)
-            self.assertIn(server.child.exit_code, exit_codes, f"{server.name}:\n{server.child.printed}")
+            self.assertIn(server.child.exit_code, (0, -SIGTERM), f"{server.name}:\n{server.child.printed}")
             for sign in ("Traceback", "Unhandled error"):
                 self.assertNotIn(sign, server.child.printed)
 
@@ -67,13 +74,13 @@ class ClientCase(TestCase):
         from twisted.internet import reactor
 
         server = await start_gateway(reactor, state or self.directory(), upstreams)
-        return self.until_the_end(server, 0)
+        return self.until_the_end(server)
 
     async def simulator(self) -> Server:
-        """A simulator that ends with the test, as any twistd ends: by the signal that it was sent."""
+        """A simulator that ends with the test."""
         from twisted.internet import reactor
 
-        return self.until_the_end(await start_simulator(reactor, self.directory()), 0, -SIGTERM)
+        return self.until_the_end(await start_simulator(reactor, self.directory()))
 
     async def assert_checks(self, client: Client, server: Server, *checks: str) -> list[dict[str, Any]]:
         """Run these checks of a client's program, each of which must be done and pass."""

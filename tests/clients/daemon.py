@@ -144,7 +144,7 @@ def free_port() -> int:
 def surroundings(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """An environment for a child: no proxy, no credential, no setting of the person who runs the tests."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
-    return {**kept, "PYTHONUNBUFFERED": "1", **(more or {})}
+    return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore", **(more or {})}
 
 
 def spawn(
@@ -204,11 +204,10 @@ async def start_gateway(reactor: Any, directory: Path, upstreams: Mapping[str, A
     port = free_port()
     configuration: dict[str, Any] = {
         "proxy": {"listen": f"tcp:{port}:interface=127.0.0.1", "api_key": CLIENT_KEY},
-        "admin": {"listen": ""},
         "state_dir": str(directory),
     }
-    if upstreams is not None:
-        configuration["upstreams"] = upstreams
+    # --simulate puts the simulator in the place of what a file names; nobody listens on port 1.
+    configuration["upstreams"] = upstreams or {"nobody": aistudio("http://127.0.0.1:1")}
     # JSON is YAML.
     secret(directory / "antigravity.yaml", json.dumps(configuration))
     simulated = [] if upstreams else ["--simulate"]

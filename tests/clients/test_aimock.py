@@ -27,7 +27,7 @@ class AimockTests(ClientCase):
     async def check(self, client: Client, *checks: str) -> None:
         from twisted.internet import reactor
 
-        aimock = self.until_the_end(await start_aimock(reactor, self.directory(), HERE / "aimock.json"), 0)
+        aimock = self.until_the_end(await start_aimock(reactor, self.directory(), HERE / "aimock.json"))
         gateway = await self.gateway({"other": aistudio(aimock.url)})
         lines = await self.assert_checks(client, gateway, *checks)
         for line in lines:
@@ -40,16 +40,24 @@ class AimockTests(ClientCase):
         await self.check(GOOGLE_GENAI_2, "generate", "stream", "async", "embed_unserved")
 
     async def test_google_genai_3_generates_and_streams(self) -> None:
-        """google-genai 3.x calls /v1, and the gateway speaks /v1beta to this upstream."""
-        await self.check(GOOGLE_GENAI_3, "generate", "stream", "async", "embed_unserved")
+        """google-genai 3.x, told to use the version that this upstream has."""
+        await self.check(
+            GOOGLE_GENAI_3.with_arguments("--api-version", "v1beta"),
+            "generate",
+            "stream",
+            "async",
+            "embed_unserved",
+        )
 
     async def test_tutorials_program_streams_as_an_array_and_embeds(self) -> None:
         """google-generativeai gets its JSON array made of upstream's SSE; straight to aimock it crashes."""
         await self.check(GOOGLE_GENERATIVEAI, "tutorial", "generate", "stream", "embed")
 
     async def test_node_google_genai_3_generates_and_streams(self) -> None:
-        """@google/genai 3.x on Node, which calls /v1 too."""
-        await self.check(JS_GENAI_3, "generate", "stream", "embed_unserved")
+        """@google/genai 3.x on Node, told to use the version that this upstream has."""
+        await self.check(
+            JS_GENAI_3.with_arguments("--api-version", "v1beta"), "generate", "stream", "embed_unserved"
+        )
 
     async def test_node_google_generative_ai_generates_streams_and_embeds(self) -> None:
         """@google/generative-ai on Node."""
