@@ -9,6 +9,9 @@ import msgspec
 _MEMBERS: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ITEMS: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for a text that it cannot read; a wrong byte in a name or a string is no DecodeError."""
+
 
 class NotAnObject(ValueError):
     """The text is not a JSON object; the message says where it goes wrong."""
@@ -22,7 +25,7 @@ def members(text: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
     """
     try:
         return _MEMBERS.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise NotAnObject(str(error)) from None
 
 
@@ -30,8 +33,13 @@ def items(text: bytes | msgspec.Raw) -> list[msgspec.Raw]:
     """Return the items of a JSON array as the bytes they came in; raises NotAnObject."""
     try:
         return _ITEMS.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise NotAnObject(str(error)) from None
+
+
+def given(value: msgspec.Raw | msgspec.UnsetType) -> bool:
+    """Say whether a member is there; null is the same as nothing, as in proto-JSON."""
+    return value is not msgspec.UNSET and bytes(value) != b"null"
 
 
 def string(text: str) -> bytes:

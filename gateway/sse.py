@@ -21,11 +21,14 @@ class Decoder:
     """Turn the bytes of a ``text/event-stream`` body into the payloads of its events."""
 
     def __init__(self, limit: int) -> None:
-        """``limit`` bounds the bytes of one event, and so what the decoder holds."""
+        """``limit`` bounds the bytes of one event's lines, and so what the decoder holds."""
         self._limit = limit
-        self._partial: list[bytes] = []
-        self._data: list[bytes] = []
+        # Buffers rather than lists: an upstream that sends its bytes one by one costs no more than the bytes.
+        self._partial = bytearray()
+        self._first = b""
+        self._further = bytearray()
         self._held = 0
+        """The bytes of the event's ``data`` lines so far, their ends included."""
         self._skip_lf = False
         self._at_start = True
 
@@ -49,21 +52,22 @@ class Decoder:
             tail = lines.pop()
         events: list[bytes] = []
         if lines and self._partial:
-            self._partial.append(lines[0])
-            lines[0] = b"".join(self._partial)
+            self._partial += lines[0]
+            lines[0] = bytes(self._partial)
             self._partial.clear()
         for line in lines:
             self._line(line, events)
         if tail:
-            self._partial.append(tail)
-            self._hold(len(tail))
+            self._partial += tail
+            if self._held + len(self._partial) > self._limit:
+                raise EventTooLarge
         return events
 
     def end(self) -> list[bytes]:
         """Return the event that the end of a cleanly ended body completes, if any."""
         events: list[bytes] = []
         if self._partial:
-            line = b"".join(self._partial)
+            line = bytes(self._partial)
             self._partial.clear()
             self._line(line, events)
         self._line(b"", events)
@@ -74,22 +78,24 @@ class Decoder:
             self._at_start = False
             if line.startswith(_BOM):
                 line = line[len(_BOM) :]
+        if self._held + len(line) > self._limit:
+            raise EventTooLarge
         if line.startswith(b"data:"):
             value = line[6:] if line.startswith(b" ", 5) else line[5:]
-            self._data.append(value)
-            self._held = sum(map(len, self._data))
-            self._hold(0)
-        elif not line:
-            if any(self._data):
-                events.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
-            self._data.clear()
+            if self._held:
+                self._further += b"\n"
+                self._further += value
+            else:
+                self._first = value
+            self._held += len(line) + 1
+        elif not line and self._held:
+            data = self._first + self._further if self._further else self._first
+            if data.strip(b"\n"):
+                events.append(data)
+            self._first = b""
+            self._further.clear()
             self._held = 0
         # A comment, another field, or ``data`` with no value adds nothing that a client could use.
-
-    def _hold(self, more: int) -> None:
-        self._held += more
-        if self._held > self._limit:
-            raise EventTooLarge
 
 
 def frame(payload: bytes) -> bytes:

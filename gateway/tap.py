@@ -20,7 +20,7 @@ EX_CONFIG = 78
 class Options(usage.Options):
     """What may follow ``twistd antigravity``."""
 
-    synopsis = "Usage: twistd [twistd options] antigravity [options]"
+    synopsis = "[options]"
     longdesc = """
 A gateway for the Gemini API over a pool of Google credentials.  Point clients at http://127.0.0.1:8045.
 

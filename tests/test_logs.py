@@ -117,7 +117,7 @@ class TextLines(SynchronousTestCase):
         publisher.addObserver(observer(out, "info", "text"))
         old.msg(failure=raised("no"), why="while saving", isError=1)
         first, *rest = out.getvalue().splitlines()
-        self.assertTrue(first.endswith(" critical log_legacy: while saving"), first)
+        self.assertTrue(first.endswith(" critical twisted: while saving"), first)
         self.assertEqual([line.strip() for line in rest].count("builtins.ValueError: no"), 1)
 
     def test_ascii_terminal_gets_escapes(self) -> None:

@@ -8,6 +8,7 @@ import attrs
 import msgspec
 
 from gateway.calls import HttpRequest, Secret
+from gateway.splice import UNREADABLE
 
 LIFE_DEFAULT_SECONDS = 300.0
 LIFE_LEAST_SECONDS = 60.0
@@ -75,7 +76,7 @@ def read_answer(status: int, body: bytes) -> Granted:
     if status != 200:
         try:
             error = _REFUSED.decode(body).error
-        except msgspec.DecodeError:
+        except UNREADABLE:
             error = ""
         if error == "invalid_grant":
             raise TokenRevoked("the token endpoint answered invalid_grant")
@@ -83,7 +84,7 @@ def read_answer(status: int, body: bytes) -> Granted:
         raise TokenUnavailable(f"the token endpoint answered {status} ({known})")
     try:
         granted = _GRANTED.decode(body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         raise TokenUnavailable("the token endpoint's answer is not a token") from None
     if not granted.access_token or not granted.access_token.isascii() or not granted.access_token.isprintable():
         raise TokenUnavailable("the token endpoint's answer has no usable access_token")

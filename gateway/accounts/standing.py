@@ -15,6 +15,9 @@ from gateway.calls import Credential
 COOL_LIMIT_SECONDS = 26 * 3600.0
 """No cool-down is longer: a day's quota, and the hour that the clocks may go back by."""
 
+STRIKES_SECONDS = 120.0
+"""How long after a rest it still counts that there was one: twice the longest that a guess grows to."""
+
 Key = tuple[str, str]
 
 
@@ -54,10 +57,11 @@ class Standings:
         return self._strikes.get((credential.owner, model), 0)
 
     def succeeded(self, credential: Credential, model: str) -> None:
-        """Take note of a good answer."""
-        key = (credential.owner, model)
-        self._cooling.pop(key, None)
-        self._strikes.pop(key, None)
+        """Take note of a good answer.
+
+        A rest stays: what is asked during it was sent before it, and says nothing about the quota since.
+        """
+        self._strikes.pop((credential.owner, model), None)
 
     def base_until(self, base: str, model: str, now: float) -> float:
         """Return when (base URL, model) is free again."""
@@ -101,8 +105,8 @@ class Standings:
 
     def prune(self, now: float) -> None:
         """Forget rests that are over, so that a client's invented model names leave nothing behind."""
-        for table in (self._cooling, self._bases):
-            for key in [key for key, until in table.items() if until <= now]:
+        for table, kept in ((self._cooling, STRIKES_SECONDS), (self._bases, 0.0)):
+            for key in [key for key, until in table.items() if until + kept <= now]:
                 del table[key]
         for key in [key for key in self._strikes if key not in self._cooling]:
             del self._strikes[key]

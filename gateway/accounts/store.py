@@ -39,7 +39,7 @@ def load(directory: Path) -> list[Account]:
 
     A directory that is not there holds none.  Raises StoreError.
     """
-    if not directory.exists():
+    if not os.path.lexists(directory):
         return []
     _check(directory, 0o700, "directory")
     accounts: list[Account] = []
@@ -62,10 +62,9 @@ def save_refresh_token(account: Account, refresh_token: Secret) -> None:
     if account.path is None:
         return
     document = _parse(account.path)
-    entry = document
-    if account.index is not None:
-        entry = _listed(document, account.path)[account.index]
-    if not isinstance(entry, dict):
+    # The file may have been edited since: its list need not have the same order, nor the same accounts.
+    entry = next((entry for name, entry in _entries(document, account.path) if name == account.name), None)
+    if entry is None:
         raise StoreError(f"{account.path}: the account is not there any more; add it again.")
     entry["refresh_token"] = refresh_token.reveal()
     _replace(account.path, json.dumps(document, indent=2).encode("utf-8") + b"\n")
@@ -75,6 +74,8 @@ def _check(path: Path, mode: int, what: str) -> None:
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode):
         raise StoreError(f"{path}: is a symbolic link; put the {what} itself there.")
+    if not (stat.S_ISDIR if what == "directory" else stat.S_ISREG)(found.st_mode):
+        raise StoreError(f"{path}: is no {what}; remove it, or name another.")
     if found.st_uid != os.geteuid():
         raise StoreError(f"{path}: belongs to another user; chown it to the user that runs the gateway.")
     if stat.S_IMODE(found.st_mode) & ~mode:
@@ -84,7 +85,7 @@ def _check(path: Path, mode: int, what: str) -> None:
 def _parse(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         # The text of a JSON error is safe to show; it quotes nothing of the file.
         raise StoreError(f"{path}: cannot be read as JSON ({error}); repair or remove it.") from None
 
@@ -105,6 +106,20 @@ def _read(path: Path) -> Iterator[Account]:
         yield _account(entry, path, index, f"{path.stem}-{index + 1}")
 
 
+def _entries(document: Any, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(document, dict) and "accounts" not in document:
+        yield _name(document, path.stem), document
+        return
+    for index, entry in enumerate(_listed(document, path)):
+        if isinstance(entry, dict):
+            yield _name(entry, f"{path.stem}-{index + 1}"), entry
+
+
+def _name(entry: dict[str, Any], default_name: str) -> str:
+    given = (entry.get(key) for key in ("name", "email"))
+    return next((text.strip() for text in given if isinstance(text, str) and text.strip()), default_name)
+
+
 def _account(entry: Any, path: Path, index: int | None, default_name: str) -> Account:
     where = f"{path}" if index is None else f"{path}: accounts[{index}]"
     if not isinstance(entry, dict):
@@ -117,8 +132,7 @@ def _account(entry: Any, path: Path, index: int | None, default_name: str) -> Ac
         values[name] = value.strip()
     if not values["refresh_token"]:
         raise StoreError(f"{where}: `refresh_token` is missing; sign the account in again.")
-    name = values["name"] or values["email"] or default_name
-    return Account(name, Secret(values["refresh_token"]), values["project"], path, index)
+    return Account(_name(entry, default_name), Secret(values["refresh_token"]), values["project"], path, index)
 
 
 def _replace(path: Path, content: bytes) -> None:
@@ -126,6 +140,8 @@ def _replace(path: Path, content: bytes) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            # One left over from a crash may have another mode.
+            os.fchmod(file.fileno(), 0o600)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

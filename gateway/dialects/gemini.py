@@ -13,23 +13,25 @@ from gateway.dialects.verbs import VERBS
 
 
 class _UsageMetadata(msgspec.Struct, rename="camel"):
-    prompt_token_count: int = 0
-    candidates_token_count: int = 0
-    thoughts_token_count: int = 0
-    cached_content_token_count: int = 0
-    total_token_count: int = 0
+    prompt_token_count: int | None = 0
+    candidates_token_count: int | None = 0
+    thoughts_token_count: int | None = 0
+    cached_content_token_count: int | None = 0
+    total_token_count: int | None = 0
 
 
 class _Candidate(msgspec.Struct, rename="camel"):
-    finish_reason: str | int = ""
+    finish_reason: str | int | None = ""
 
 
 class _Summary(msgspec.Struct, rename="camel"):
     usage_metadata: _UsageMetadata | None = None
-    candidates: list[_Candidate] = []
+    candidates: list[_Candidate] | None = []
 
 
-_SUMMARY = msgspec.json.Decoder(_Summary)
+# In proto-JSON a number may be a string, and null is the same as nothing.
+_SUMMARY = msgspec.json.Decoder(_Summary, strict=False)
+_USER_ROLES = (b'"user"', b'""', b"null")
 
 
 def framing(verb: str, query: Mapping[bytes, Sequence[bytes]], done: DoneMarker) -> tuple[Framing, bool]:
@@ -66,7 +68,7 @@ def first_user_turn(parts: Mapping[str, msgspec.Raw]) -> bytes:
     ``parts`` are the members of a request; a countTokens request may hold the conversation one level down.
     Empty where there is no conversation.
     """
-    nested = parts.get("generateContentRequest")
+    nested = parts.get("generateContentRequest") or parts.get("generate_content_request")
     try:
         if nested is not None:
             parts = splice.members(nested)
@@ -74,7 +76,7 @@ def first_user_turn(parts: Mapping[str, msgspec.Raw]) -> bytes:
             return b""
         for item in splice.items(parts["contents"]):
             turn = splice.members(item)
-            if bytes(turn.get("role", b'"user"')).strip() == b'"user"':
+            if bytes(turn.get("role", b"null")) in _USER_ROLES:
                 return bytes(turn.get("parts", b""))
     except splice.NotAnObject:
         pass
@@ -110,18 +112,18 @@ def summary(data: bytes) -> tuple[Usage | None, str]:
     """Return the usage and the finish reason that an answer or an event reports."""
     try:
         found = _SUMMARY.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except splice.UNREADABLE:
         return None, ""
-    reason = str(found.candidates[0].finish_reason) if found.candidates else ""
+    reason = str(found.candidates[0].finish_reason or "") if found.candidates else ""
     counts = found.usage_metadata
     if counts is None:
         return None, reason
     usage = Usage(
-        counts.prompt_token_count,
-        counts.candidates_token_count,
-        counts.thoughts_token_count,
-        counts.cached_content_token_count,
-        counts.total_token_count,
+        counts.prompt_token_count or 0,
+        counts.candidates_token_count or 0,
+        counts.thoughts_token_count or 0,
+        counts.cached_content_token_count or 0,
+        counts.total_token_count or 0,
     )
     return usage, reason
 

@@ -46,7 +46,7 @@ class Guard:
             raise GuardError("The request body ends within a UTF-8 character; send all of it.") from None
 
     def _nest(self, chunk: bytes) -> None:
-        if self._escaped:
+        if self._escaped and chunk:
             self._escaped = False
             chunk = chunk[1:]
         if b"\\" in chunk:

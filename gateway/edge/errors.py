@@ -17,10 +17,15 @@ def body(error: GatewayError) -> bytes:
     """Return the ``{"error": ...}`` object of an error that the gateway itself made."""
     details: list[Any] = [{"@type": _TYPE + "ErrorInfo", "reason": error.reason, "domain": DOMAIN}]
     if error.retry_after_seconds is not None:
-        details.append({"@type": _TYPE + "RetryInfo", "retryDelay": f"{error.retry_after_seconds:g}s"})
+        details.append({"@type": _TYPE + "RetryInfo", "retryDelay": _duration(error.retry_after_seconds)})
     details.extend(error.details)
     status = {"code": error.code, "message": error.message, "status": error.status, "details": details}
     return msgspec.json.encode({"error": status})
+
+
+def _duration(seconds: float) -> str:
+    """Return a google.protobuf.Duration in JSON, which knows no exponents."""
+    return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
 
 
 def headers(error: GatewayError) -> Headers:

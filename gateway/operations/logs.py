@@ -176,7 +176,9 @@ def _level(event: LogEvent) -> str:
 
 
 def _logger(event: LogEvent) -> str:
-    return str(event.get("log_namespace") or "-")
+    namespace = str(event.get("log_namespace") or "-")
+    # What still comes through twisted.python.log is Twisted's own.
+    return "twisted" if namespace == "log_legacy" else namespace
 
 
 def _time(event: LogEvent) -> str:

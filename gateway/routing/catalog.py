@@ -164,8 +164,10 @@ def _write_token(last: str) -> str:
 
 def _read_token(token: str) -> str:
     try:
-        return base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode("utf-8")
+        last = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode("utf-8")
     except ValueError:
-        raise GatewayError(
-            400, "INVALID_ARGUMENT", "PAGE_TOKEN", "`pageToken` is not one that this list gave out."
-        ) from None
+        last = ""
+    # The decoder skips what is not of its alphabet.
+    if _write_token(last) != token:
+        raise GatewayError(400, "INVALID_ARGUMENT", "PAGE_TOKEN", "`pageToken` is not one that this list gave out.")
+    return last

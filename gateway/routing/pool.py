@@ -42,9 +42,9 @@ def candidates(members: Sequence[Member], verb: str, model: str) -> list[Member]
     """
     able = [member for member in members if verb in member.upstream.verbs]
     if not able:
-        kinds = kinds_with(verb)
-        if any(verb in member.upstream.verbs for member in members) or not members:
+        if not members:
             return []
+        kinds = kinds_with(verb)
         raise GatewayError(
             501,
             "UNIMPLEMENTED",

@@ -10,7 +10,7 @@ import msgspec
 
 from gateway import splice
 from gateway.calls import Call, Credential, Event, HttpRequest, Secret
-from gateway.config import UpstreamConfig
+from gateway.config.values import UpstreamConfig
 from gateway.upstreams.models import Model
 from gateway.upstreams.sending import USER_AGENT, json_headers
 
@@ -72,9 +72,9 @@ class AiStudio:
         """Return the event as it is; see Upstream."""
         try:
             answer = _ANSWER.decode(data)
-        except (msgspec.DecodeError, RecursionError) as problem:
+        except splice.UNREADABLE as problem:
             raise splice.NotAnObject(str(problem)) from None
-        return Event(data, error=data if answer.error is not msgspec.UNSET else b"")
+        return Event(data, error=data if splice.given(answer.error) else b"")
 
     def listing(self, base: str, credential: Credential, token: Secret, page: str) -> HttpRequest | None:
         """Return the request for a page of ``models.list``; see Upstream."""

@@ -10,7 +10,7 @@ import msgspec
 
 from gateway import splice
 from gateway.calls import Call, Credential, Event, GatewayError, HttpRequest, Secret
-from gateway.config import EnvelopeConfig, UpstreamConfig
+from gateway.config.values import EnvelopeConfig, UpstreamConfig
 from gateway.upstreams.models import Model
 from gateway.upstreams.sending import USER_AGENT, json_headers
 
@@ -18,7 +18,7 @@ from gateway.upstreams.sending import USER_AGENT, json_headers
 class _Envelope(msgspec.Struct, rename="camel"):
     response: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    trace_id: str = ""
+    trace_id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class _AvailableModel(msgspec.Struct, rename="camel"):
@@ -31,6 +31,7 @@ class _AvailableModels(msgspec.Struct):
     models: dict[str, _AvailableModel] = {}
 
 
+_TEXT = msgspec.json.Decoder(str)
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _AVAILABLE = msgspec.json.Decoder(_AvailableModels)
 
@@ -116,11 +117,17 @@ class CodeAssist:
         """Return what ``response`` holds, or the answer as it is where there is none; see Upstream."""
         try:
             envelope = _ENVELOPE.decode(data)
-        except (msgspec.DecodeError, RecursionError) as problem:
+        except splice.UNREADABLE as problem:
             raise splice.NotAnObject(str(problem)) from None
-        if envelope.response is not msgspec.UNSET:
-            return Event(bytes(envelope.response), envelope.trace_id)
-        return Event(data, envelope.trace_id, error=data if envelope.error is not msgspec.UNSET else b"")
+        trace_id = _trace_id(envelope.trace_id)
+        if splice.given(envelope.error):
+            return Event(data, trace_id, error=data)
+        if not splice.given(envelope.response):
+            return Event(data, trace_id)
+        inner = bytes(envelope.response)
+        if not inner.startswith(b"{"):
+            raise splice.NotAnObject("`response` is not an object")
+        return Event(inner, trace_id)
 
     def listing(self, base: str, credential: Credential, token: Secret, page: str) -> HttpRequest | None:
         """Return the ``fetchAvailableModels`` request; see Upstream."""
@@ -166,6 +173,14 @@ def _count_body(call: Call, parts: dict[str, msgspec.Raw]) -> bytes:
         )
     model = splice.string(f"models/{call.model}")
     return splice.join([("request", splice.join([("model", model), ("contents", contents)]))])
+
+
+def _trace_id(raw: msgspec.Raw | msgspec.UnsetType) -> str:
+    try:
+        return "" if raw is msgspec.UNSET else _TEXT.decode(raw)
+    except splice.UNREADABLE:
+        # It is for the log alone, and no reason to lose an answer.
+        return ""
 
 
 def _searches(request: Mapping[str, msgspec.Raw]) -> bool:

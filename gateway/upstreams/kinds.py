@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from gateway.calls import Call, Credential, Event, HttpRequest, Secret
-from gateway.config import UpstreamConfig
+from gateway.config.values import UpstreamConfig
 from gateway.upstreams.aistudio import AiStudio
 from gateway.upstreams.codeassist import CodeAssist
 from gateway.upstreams.models import Model

@@ -76,11 +76,11 @@ class ClientCase(TestCase):
         server = await start_gateway(reactor, state or self.directory(), upstreams)
         return self.until_the_end(server)
 
-    async def simulator(self) -> Server:
+    async def simulator(self, script: Mapping[str, Any] | None = None) -> Server:
         """A simulator that ends with the test."""
         from twisted.internet import reactor
 
-        return self.until_the_end(await start_simulator(reactor, self.directory()))
+        return self.until_the_end(await start_simulator(reactor, self.directory(), script))
 
     async def assert_checks(self, client: Client, server: Server, *checks: str) -> list[dict[str, Any]]:
         """Run these checks of a client's program, each of which must be done and pass."""

@@ -1,6 +1,10 @@
 // Run a client's checks and print one line of JSON for each.
 import { parseArgs } from "node:util";
 
+// As in checklist.py.
+export const ROUGH = ["rough-done", "rough-crlf", "rough-dressed"];
+export const BROKEN = ["broken-error", "broken-cut", "broken-reset"];
+
 export const { given, base, key } = read();
 
 function read() {
@@ -9,6 +13,7 @@ function read() {
     options: {
       checks: { type: "string", default: "" },
       model: { type: "string", default: "gemini-2.5-flash" },
+      "signing-model": { type: "string", default: "gemini-3-flash-preview" },
       "embedding-model": { type: "string", default: "gemini-embedding-001" },
       package: { type: "string", default: "@google/genai" },
       "api-version": { type: "string", default: "" },
@@ -17,6 +22,7 @@ function read() {
   });
   const given = {
     model: values.model,
+    signingModel: values["signing-model"],
     embeddingModel: values["embedding-model"],
     package: values.package,
     apiVersion: values["api-version"] || undefined,

@@ -12,6 +12,11 @@ import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+#: Words in a prompt that make the simulator stream in an odd way that clients must not notice, and in a
+#: broken way that they must; test_real_clients.py tells it which.
+ROUGH = ("rough-done", "rough-crlf", "rough-dressed")
+BROKEN = ("broken-error", "broken-cut", "broken-reset")
+
 E = TypeVar("E", bound=Exception)
 Check = Callable[[], "dict[str, Any]"]
 
@@ -61,6 +66,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("key", help="the client's key")
     parser.add_argument("--checks", default="", help="names with commas; all if left out")
     parser.add_argument("--model", default="gemini-2.5-flash")
+    parser.add_argument("--signing-model", default="gemini-3-flash-preview")
     parser.add_argument("--embedding-model", default="gemini-embedding-001")
     parser.add_argument("--api-version", default="", help="the client's own default if left out")
     parser.add_argument("--unknown-key-code", type=int, default=401, help="what a wrong key is answered with")

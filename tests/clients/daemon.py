@@ -127,6 +127,11 @@ class Server:
                 seen = str(problem)
         return seen
 
+    async def get(self, reactor: Any, path: str) -> Any:
+        """The JSON document at a path."""
+        agent = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
+        return json.loads(await readBody(await agent.request(b"GET", f"{self.url}{path}".encode())))
+
     async def stop(self, reactor: Any) -> None:
         """Ask it to end, and raise AssertionError if it must be killed."""
         self.child.signal("TERM")
@@ -217,13 +222,21 @@ async def start_gateway(reactor: Any, directory: Path, upstreams: Mapping[str, A
     return await Server("the gateway", child, f"http://127.0.0.1:{port}").started(reactor, "/healthz")
 
 
-async def start_simulator(reactor: Any, directory: Path) -> Server:
-    """Start the simulator as a daemon of its own."""
+async def start_simulator(reactor: Any, directory: Path, script: Mapping[str, Any] | None = None) -> Server:
+    """Start the simulator as a daemon of its own, with faults if a script has some."""
     port = free_port()
-    child = twistd(reactor, directory, "antigravity-simulator", "--listen", f"tcp:{port}:interface=127.0.0.1")
-    return await Server("the simulator", child, f"http://127.0.0.1:{port}").started(
-        reactor, "/_simulator/state"
+    (directory / "script.json").write_text(json.dumps(script or {}), "utf-8")
+    child = twistd(
+        reactor,
+        directory,
+        "antigravity-simulator",
+        "--listen",
+        f"tcp:{port}:interface=127.0.0.1",
+        "--script",
+        str(directory / "script.json"),
     )
+    server = Server("the simulator", child, f"http://127.0.0.1:{port}")
+    return await server.started(reactor, "/_simulator/state")
 
 
 async def start_aimock(reactor: Any, directory: Path, fixtures: Path) -> Server:

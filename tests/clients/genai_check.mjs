@@ -1,7 +1,7 @@
 // @google/genai against a gateway: node genai_check.mjs BASE KEY [--package NAME]
 // The package can be one that package.json has under a second name, for another version.
 import assert from "node:assert/strict";
-import { base, given, key, rejection, run } from "./checklist.mjs";
+import { BROKEN, ROUGH, base, given, key, rejection, run } from "./checklist.mjs";
 
 const { ApiError, FinishReason, GoogleGenAI, Type, createPartFromFunctionResponse } = await import(given.package);
 
@@ -30,6 +30,11 @@ async function gather(stream) {
   return chunks;
 }
 
+async function read(word) {
+  const contents = `Tell me about ${word}`;
+  return (await gather(models.generateContentStream({ model, contents }))).map((chunk) => chunk.text ?? "");
+}
+
 async function names(config) {
   return gather(models.list({ config }));
 }
@@ -44,6 +49,23 @@ async function failure(status, action) {
 }
 
 const embed = (contents, config) => models.embedContent({ model: given.embeddingModel, contents, config });
+
+async function callAndAnswer(named) {
+  const config = { tools: [weather] };
+  const question = { role: "user", parts: [{ text: "What is the weather in Lisbon?" }] };
+  const asked = await models.generateContent({ model: named, contents: [question], config });
+  const content = asked.candidates[0].content;
+  assert.ok(named === model || content.parts[0].thoughtSignature);
+  const [call] = asked.functionCalls;
+  assert.equal(call.name, "get_weather");
+  assert.ok("city" in call.args);
+  const part = createPartFromFunctionResponse(call.id ?? "", call.name, { sky: "thunderstorm" });
+  const contents = [question, content, { role: "user", parts: [part] }];
+  const answered = await models.generateContent({ model: named, contents, config });
+  assert.equal(answered.functionCalls, undefined);
+  assert.match(answered.text, /thunderstorm/);
+  return { arguments: call.args, text: answered.text };
+}
 
 await run({
   async list() {
@@ -88,6 +110,21 @@ await run({
     assert.equal(text, (await ask(PROMPT)).text);
     assert.equal(chunks.at(-1).candidates[0].finishReason, FinishReason.STOP);
     return { chunks: chunks.length, text };
+  },
+
+  async rough() {
+    for (const word of ROUGH) {
+      const chunks = await read(word);
+      assert.ok(chunks.length > 1, word);
+      assert.match(chunks.join(""), /That is all\.$/, word);
+    }
+    return { streams: ROUGH.length };
+  },
+
+  async broken() {
+    const raised = {};
+    for (const word of BROKEN) raised[word] = (await rejection(() => read(word))).name;
+    return raised;
   },
 
   async chat() {
@@ -166,17 +203,12 @@ await run({
   },
 
   async tools() {
-    const question = { role: "user", parts: [{ text: "What is the weather in Lisbon?" }] };
-    const asked = await ask([question], { tools: [weather] });
-    const [call] = asked.functionCalls;
-    assert.equal(call.name, "get_weather");
-    assert.ok("city" in call.args);
-    const part = createPartFromFunctionResponse(call.id ?? "", call.name, { sky: "thunderstorm" });
-    const turns = [question, asked.candidates[0].content, { role: "user", parts: [part] }];
-    const answered = await ask(turns, { tools: [weather] });
-    assert.equal(answered.functionCalls, undefined);
-    assert.match(answered.text, /thunderstorm/);
-    return { arguments: call.args, text: answered.text };
+    return callAndAnswer(model);
+  },
+
+  // The simulator refuses a history whose thought signature is not the one that it gave.
+  async signatures() {
+    return callAndAnswer(given.signingModel);
   },
 
   async concurrent() {

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from checklist import Checklist, arguments, rejection
+from checklist import BROKEN, ROUGH, Checklist, arguments, rejection
 from google import genai
 from google.genai import errors, types
 
@@ -82,6 +83,14 @@ def answers_follow_the_prompt() -> dict[str, Any]:
     return {"text": first}
 
 
+@checklist.check("unicode")
+def any_script_survives() -> dict[str, Any]:
+    foreign = "夜鶯 соловей 🐦 \u2028 \x00 \\ \""
+    assert foreign in text_about(foreign)
+    assert foreign in "".join(stream(foreign))
+    return {}
+
+
 @checklist.check("usage")
 def usage_is_reported() -> dict[str, Any]:
     answer = client.models.generate_content(model=given.model, contents="Tell me about the nightingale")
@@ -111,6 +120,30 @@ def stream_arrives_in_chunks() -> dict[str, Any]:
     assert text == text_about("nightingale"), text
     assert chunks[-1].candidates[0].finish_reason == types.FinishReason.STOP, chunks[-1]
     return {"chunks": len(chunks), "text": text}
+
+
+def stream(prompt: str) -> Iterator[str]:
+    for chunk in client.models.generate_content_stream(model=given.model, contents=prompt):
+        yield chunk.text or ""
+
+
+@checklist.check("rough")
+def odd_streams_arrive_whole() -> dict[str, Any]:
+    for word in ROUGH:
+        chunks = list(stream(f"Tell me about {word}"))
+        assert len(chunks) > 1, chunks
+        assert "".join(chunks).endswith("That is all."), (word, chunks)
+    return {"streams": len(ROUGH)}
+
+
+@checklist.check("broken")
+def broken_streams_raise() -> dict[str, Any]:
+    raised = {}
+    for word in BROKEN:
+        chunks = stream(f"Tell me about {word}")
+        assert next(chunks), word
+        raised[word] = type(rejection(Exception, lambda chunks=chunks: list(chunks))).__name__
+    return raised
 
 
 @checklist.check("chat")
@@ -230,23 +263,63 @@ def unknown_key_is_refused() -> dict[str, Any]:
 
 @checklist.check("tools")
 def function_call_is_made_and_answered() -> dict[str, Any]:
+    return call_and_answer(given.model)
+
+
+@checklist.check("signatures")
+def thought_signature_comes_back_unchanged() -> dict[str, Any]:
+    """The simulator refuses a history whose signature is not the one that it gave."""
+    return call_and_answer(given.signing_model)
+
+
+def call_and_answer(model: str) -> dict[str, Any]:
     question = types.Content(role="user", parts=[types.Part(text="What is the weather in Lisbon?")])
     config = types.GenerateContentConfig(tools=[WEATHER])
-    asked = client.models.generate_content(model=given.model, contents=[question], config=config)
+    asked = client.models.generate_content(model=model, contents=[question], config=config)
     assert asked.function_calls, asked
+    content = asked.candidates[0].content
+    assert model == given.model or content.parts[0].thought_signature, asked
     call = asked.function_calls[0]
     assert call.name == "get_weather", call
     assert "city" in call.args, call
     answer = types.Part.from_function_response(name=call.name, response={"sky": "thunderstorm"})
-    answered = client.models.generate_content(
-        model=given.model,
-        contents=[question, asked.candidates[0].content, types.Content(role="user", parts=[answer])],
-        config=config,
+    turns = [question, content, types.Content(role="user", parts=[answer])]
+    chunks = list(client.models.generate_content_stream(model=model, contents=turns, config=config))
+    answered = "".join(chunk.text or "" for chunk in chunks)
+    assert not any(chunk.function_calls for chunk in chunks), chunks
+    assert "thunderstorm" in answered, answered
+    return {"arguments": call.args, "text": answered}
+
+
+@checklist.check("tools_stream")
+def function_call_is_streamed() -> dict[str, Any]:
+    question = "What is the weather in Lisbon?"
+    chunks = client.models.generate_content_stream(
+        model=given.model, contents=question, config={"tools": [WEATHER]}
     )
-    assert not answered.function_calls, answered
-    assert answered.text, answered
-    assert "thunderstorm" in answered.text, answered.text
-    return {"arguments": call.args, "text": answered.text}
+    calls = [call.name for chunk in chunks for call in chunk.function_calls or []]
+    assert calls == ["get_weather"], calls
+    return {}
+
+
+@checklist.check("structured")
+def answer_fits_the_schema() -> dict[str, Any]:
+    schema = types.Schema(
+        type=types.Type.OBJECT,
+        properties={
+            "bird": types.Schema(type=types.Type.STRING),
+            "age": types.Schema(type=types.Type.INTEGER),
+        },
+    )
+    answer = client.models.generate_content(
+        model=given.model,
+        contents="Name a bird",
+        config={"response_mime_type": "application/json", "response_schema": schema},
+    )
+    found = json.loads(answer.text)
+    assert isinstance(found["bird"], str), found
+    assert isinstance(found["age"], int), found
+    return found
 
 
 @checklist.check("automatic_tools")

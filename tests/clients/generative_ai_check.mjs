@@ -2,7 +2,7 @@
 // This SDK has no models.list and no models.get, so those two checks are plain requests with its key.
 import assert from "node:assert/strict";
 import { FinishReason, GoogleGenerativeAI, GoogleGenerativeAIFetchError, SchemaType } from "@google/generative-ai";
-import { base, given, key, rejection, run } from "./checklist.mjs";
+import { BROKEN, ROUGH, base, given, key, rejection, run } from "./checklist.mjs";
 
 const options = { baseUrl: base, ...(given.apiVersion && { apiVersion: given.apiVersion }) };
 const sdk = new GoogleGenerativeAI(key);
@@ -28,6 +28,13 @@ async function gather({ stream }) {
   const chunks = [];
   for await (const chunk of stream) chunks.push(chunk);
   return chunks;
+}
+
+async function read(word) {
+  const result = await model.generateContentStream(`Tell me about ${word}`);
+  // Nobody may be left to wait for a promise that fails.
+  result.response.catch(() => {});
+  return (await gather(result)).map((chunk) => chunk.text());
 }
 
 async function failure(status, action) {
@@ -89,6 +96,21 @@ await run({
     assert.equal(joined, await text(PROMPT));
     assert.equal((await result.response).text(), joined);
     return { chunks: chunks.length, text: joined };
+  },
+
+  async rough() {
+    for (const word of ROUGH) {
+      const chunks = await read(word);
+      assert.ok(chunks.length > 1, word);
+      assert.match(chunks.join(""), /That is all\.$/, word);
+    }
+    return { streams: ROUGH.length };
+  },
+
+  async broken() {
+    const raised = {};
+    for (const word of BROKEN) raised[word] = (await rejection(() => read(word))).name;
+    return raised;
   },
 
   async chat() {

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import google.generativeai as genai
-from checklist import Checklist, arguments, rejection
+from checklist import BROKEN, ROUGH, Checklist, arguments, rejection
 from google.api_core import exceptions
 
 given = arguments()
@@ -88,6 +88,23 @@ def stream_arrives_in_chunks() -> dict[str, Any]:
     assert len(chunks) > 1, chunks
     assert "".join(chunks) == ask.generate_content(PROMPT).text, chunks
     return {"chunks": len(chunks), "text": "".join(chunks)}
+
+
+@checklist.check("rough")
+def odd_streams_arrive_whole() -> dict[str, Any]:
+    for word in ROUGH:
+        chunks = [chunk.text for chunk in ask.generate_content(f"Tell me about {word}", stream=True)]
+        assert len(chunks) > 1, chunks
+        assert "".join(chunks).endswith("That is all."), (word, chunks)
+    return {"streams": len(ROUGH)}
+
+
+@checklist.check("broken")
+def broken_streams_raise() -> dict[str, Any]:
+    def read(word: str) -> list[str]:
+        return [chunk.text for chunk in ask.generate_content(f"Tell me about {word}", stream=True)]
+
+    return {word: type(rejection(Exception, lambda word=word: read(word))).__name__ for word in BROKEN}
 
 
 @checklist.check("limit")
