@@ -279,3 +279,6 @@ class Recorder(Protocol):
 
     def quarantined(self, credential: Credential, reason: str, link: str) -> None:
         """Take note of a credential that is out until somebody acts."""
+
+    def halted(self, upstream: str) -> None:
+        """Take note of an upstream that stands still until an operator says go."""

@@ -134,7 +134,7 @@ class Composition:
                 member = self._member(config, upstream, account.name, project, source)
                 members.append(member)
                 if not project:
-                    self.router.standings.quarantine(member.credential, "PROJECT_MISSING")
+                    self.router.standings.unusable(member.credential, "PROJECT_MISSING")
                     _log.warn(
                         "account {credential} ({name}) has no project and is not used: write `project` into its"
                         " file, or into the upstream's configuration",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TypeGuard
 
 import msgspec
 
@@ -37,7 +38,7 @@ def items(text: bytes | msgspec.Raw) -> list[msgspec.Raw]:
         raise NotAnObject(str(error)) from None
 
 
-def given(value: msgspec.Raw | msgspec.UnsetType) -> bool:
+def given(value: msgspec.Raw | msgspec.UnsetType) -> TypeGuard[msgspec.Raw]:
     """Say whether a member is there; null is the same as nothing, as in proto-JSON."""
     return value is not msgspec.UNSET and bytes(value) != b"null"
 

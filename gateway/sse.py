@@ -28,7 +28,7 @@ class Decoder:
         self._first = b""
         self._further = bytearray()
         self._held = 0
-        """The bytes of the event's ``data`` lines so far, their ends included."""
+        """The bytes of the event's ``data`` lines so far, without their ends."""
         self._skip_lf = False
         self._at_start = True
 
@@ -87,7 +87,7 @@ class Decoder:
                 self._further += value
             else:
                 self._first = value
-            self._held += len(line) + 1
+            self._held += len(line)
         elif not line and self._held:
             data = self._first + self._further if self._further else self._first
             if data.strip(b"\n"):

@@ -9,8 +9,7 @@ import random
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from treq.client import HTTPClient
-from treq.testing import RequestTraversalAgent, _SynchronousProducer
+from treq.testing import StubTreq
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http_headers import Headers
@@ -43,8 +42,7 @@ class Case(SynchronousTestCase):
         self.clock.advance(1_800_000_000)
         chance = random.Random(7).random
         self.simulator = Simulator(self.clock, pace_seconds=self.pace, chance=chance, keep_requests=20)
-        self.agent = RequestTraversalAgent(self.simulator.resource())
-        self.client = HTTPClient(self.agent, data_to_body_producer=_SynchronousProducer)
+        self.client: Any = StubTreq(self.simulator.resource())
 
     def ask(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
@@ -55,10 +53,10 @@ class Case(SynchronousTestCase):
         asked = self.client.request(
             method, url, headers=KEY if headers is None else headers, data=data, allow_redirects=False
         )
-        self.agent.flush()
+        self.client.flush()
         response = self.successResultOf(asked)
         got = response.content()
-        self.agent.flush()
+        self.client.flush()
         return response.code, response.headers, self.successResultOf(got)
 
     def post(self, path: str, body: Any, headers: dict[str, str] | None = None) -> Any:

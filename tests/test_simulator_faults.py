@@ -217,9 +217,9 @@ class StreamFaultTests(Case):
             self.simulator.clear_faults()
             self.simulator.fault(Truncate(after=1))
             asked = self.client.post("http://127.0.0.1" + path, headers={"x-goog-api-key": "k"}, json=said("Hi"))
-            self.agent.flush()
+            self.client.flush()
             got = self.successResultOf(asked).content()
-            self.agent.flush()
+            self.client.flush()
             self.assertIsInstance(self.failureResultOf(got).value, ResponseFailed)
             self.assertEqual(self.simulator.requests()[-1].ended, "closed")
 
@@ -227,7 +227,7 @@ class StreamFaultTests(Case):
         """No response at all."""
         self.simulator.add({"do": {"action": "reset"}})
         asked = self.client.post("http://127.0.0.1" + WHOLE, headers={"x-goog-api-key": "k"}, json=said("Hi"))
-        self.agent.flush()
+        self.client.flush()
         self.assertIsInstance(self.failureResultOf(asked), Failure)
         self.assertEqual(self.simulator.requests()[-1].ended, "reset")
 
@@ -240,17 +240,17 @@ class PaceTests(Case):
         asked = self.client.post(
             "http://127.0.0.1" + STREAM, headers={"x-goog-api-key": "k"}, json=said("Hi"), unbuffered=True
         )
-        self.agent.flush()
+        self.client.flush()
         seen: list[bytes] = []
         response = self.successResultOf(asked)
         done = response.collect(seen.append)
-        self.agent.flush()
+        self.client.flush()
         (entry,) = self.simulator.requests()
         counts = []
         while not entry.ended:
             counts.append(entry.events)
             self.clock.advance(1)
-            self.agent.flush()
+            self.client.flush()
         self.successResultOf(done)
         self.assertEqual(counts, list(range(1, len(counts) + 1)))
         self.assertEqual(entry.ended_at, self.clock.seconds())
@@ -263,15 +263,15 @@ class PaceTests(Case):
             self.client.post("http://127.0.0.1" + WHOLE, headers={"x-goog-api-key": "k"}, json=said("Hi"))
             for _ in range(2)
         ]
-        self.agent.flush()
+        self.client.flush()
         self.clock.advance(4.9)
-        self.agent.flush()
+        self.client.flush()
         self.assertNoResult(asked[0])
         self.clock.advance(0.2)
-        self.agent.flush()
+        self.client.flush()
         self.assertEqual(self.successResultOf(asked[0]).code, 200)
         self.clock.advance(1e6)
-        self.agent.flush()
+        self.client.flush()
         self.assertNoResult(asked[1])
         self.assertEqual(self.simulator.report()["open_requests"], 1)
 

@@ -57,7 +57,7 @@ class SiteTests(SynchronousTestCase):
         self.protocol.dataReceived(request(STREAM, HELLO))
         (entry,) = self.simulator.requests()
         self.assertLessEqual(entry.events, STEPS_PER_TURN)
-        self.clock.advance(0)
+        self.clock.advance(1)
         before = entry.events
         self.assertGreater(before, STEPS_PER_TURN)
         self.transport.producer.pauseProducing()
@@ -65,7 +65,7 @@ class SiteTests(SynchronousTestCase):
         self.clock.advance(1)
         self.assertEqual(entry.events, before)
         self.transport.producer.resumeProducing()
-        self.clock.advance(0)
+        self.clock.advance(1)
         self.assertGreater(entry.events, before)
         self.protocol.connectionLost(Failure(ConnectionDone()))
         ended = entry.events

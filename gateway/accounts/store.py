@@ -67,7 +67,7 @@ def save_refresh_token(account: Account, refresh_token: Secret) -> None:
     if entry is None:
         raise StoreError(f"{account.path}: the account is not there any more; add it again.")
     entry["refresh_token"] = refresh_token.reveal()
-    _replace(account.path, json.dumps(document, indent=2).encode("utf-8") + b"\n")
+    replace(account.path, json.dumps(document, indent=2).encode("utf-8") + b"\n")
 
 
 def _check(path: Path, mode: int, what: str) -> None:
@@ -135,7 +135,8 @@ def _account(entry: Any, path: Path, index: int | None, default_name: str) -> Ac
     return Account(_name(entry, default_name), Secret(values["refresh_token"]), values["project"], path, index)
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes) -> None:
+    """Put ``content`` in the place of a file, as a whole or not at all; raises OSError."""
     temporary = path.with_name(f".{path.name}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:

@@ -66,3 +66,11 @@ class LogRecorder:
             reason=reason,
             link=link,
         )
+
+    def halted(self, upstream: str) -> None:
+        """Log that a whole upstream stands still, at critical."""
+        _log.critical(
+            "upstream {upstream} stands still until its operator says go: two of its accounts were refused for terms"
+            " of service or verification within ten minutes, and the others are kept from the same",
+            upstream=upstream,
+        )

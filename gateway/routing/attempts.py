@@ -8,9 +8,10 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from gateway.accounts.oauth import TokenRevoked, TokenUnavailable
-from gateway.accounts.standing import Standings
+from gateway.accounts.standing import Lease, Standings
 from gateway.calls import Action, Attempt, Blame, Call, Credential, Event, Journal, Recorder, Secret, Verdict
 from gateway.config import Limits, RoutingConfig, Timeouts
+from gateway.routing.budget import RetryBudget
 from gateway.routing.catalog import Catalog
 from gateway.routing.outcome import Failure, Refusal, final, nobody
 from gateway.routing.pool import Member, candidates
@@ -25,7 +26,7 @@ ERROR_BODY_BYTES = 256 * 1024
 GROWTH_MOST_SECONDS = 60.0
 JITTER = 0.2
 
-_TOKEN_REVOKED = Verdict(Action.NEXT, Blame.CREDENTIAL, "INVALID_GRANT", hides=True, needs_owner=True)
+_TOKEN_REVOKED = Verdict(Action.NEXT, Blame.CREDENTIAL, "INVALID_GRANT", hides=True)
 _TOKEN_UNAVAILABLE = Verdict(Action.NEXT, Blame.NOBODY, "TOKEN_UNAVAILABLE", hides=True)
 
 
@@ -86,6 +87,7 @@ class Router:
     limits: Limits
     catalog: Catalog
     members: Sequence[Member] = ()
+    _budgets: dict[str, RetryBudget] = attrs.field(factory=dict)
 
     async def run(self, call: Call, journal: Journal) -> Reply:
         """Return the first good answer, or upstream's last error.
@@ -110,7 +112,7 @@ class Router:
                 return result
             run.tried.add(choice.credential)
             run.failures.append(result)
-            if not self._goes_on(run, result.verdict):
+            if not self._goes_on(run, result.verdict, choice.credential.upstream):
                 return self._give_up(run, self.clock.seconds())
 
     def _choose(self, run: _Run, now: float) -> Choice | Nobody:
@@ -127,22 +129,21 @@ class Router:
         bound = self.sessions.get(call.session, call.model, now) if call.session else None
         return choose(open_to_all, preferred, self.standings, bound, run.tried, call.model, now)
 
-    def _goes_on(self, run: _Run, verdict: Verdict) -> bool:
+    def _goes_on(self, run: _Run, verdict: Verdict, upstream: str) -> bool:
         """Say whether another credential is to be tried after a failure."""
         if verdict.action is Action.PASS or run.calls >= self.routing.max_attempts:
             return False
         alike = sum(1 for attempt in run.journal.attempts if attempt.reason == verdict.reason)
         if verdict.max_tries and alike >= verdict.max_tries:
             return False
+        if verdict.blame is Blame.BASE and not self._budget(upstream).allows():
+            return False
         return self.clock.seconds() < run.deadline
 
     def _give_up(self, run: _Run, now: float) -> Refusal:
-        free_at = [
-            self.standings.cooling_until(credential, run.call.model, now)
-            for credential in run.members
-            if self.standings.quarantined(credential) is None
-        ]
-        free_in = min(free_at) - now if free_at else None
+        some = [self.standings.availability(credential, run.call.model, now) for credential in run.members]
+        free_at = [now if one.usable else one.free_at for one in some if one.usable or one.free_at is not None]
+        free_in = min(at for at in free_at if at is not None) - now if free_at else None
         if not run.failures:
             raise nobody(free_in)
         return final(run.failures, run.journal.attempts, free_in)
@@ -150,20 +151,20 @@ class Router:
     async def _visit(self, run: _Run, member: Member) -> Whole | Live | Failure:
         """Try one credential: its bases in turn, and a forced refresh once."""
         credential = member.credential
-        self.standings.lease(credential)
+        lease = self.standings.lease(credential, run.call.model, self.clock.seconds())
         result: Whole | Live | Failure | None = None
         try:
-            result = await self._try_bases(run, member)
+            result = await self._try_bases(run, member, lease)
             if isinstance(result, Failure):
                 self._blame(run, credential, result.verdict)
             else:
-                self.standings.succeeded(credential, run.call.model)
+                self.standings.succeeded(lease)
         finally:
             if not isinstance(result, Live):
-                self.standings.release(credential)
+                self.standings.release(lease)
         return result
 
-    async def _try_bases(self, run: _Run, member: Member) -> Whole | Live | Failure:
+    async def _try_bases(self, run: _Run, member: Member, lease: Lease) -> Whole | Live | Failure:
         now = self.clock.seconds()
         bases = sorted(member.bases, key=lambda base: self.standings.base_until(base, run.call.model, now) > now)
         try:
@@ -173,7 +174,7 @@ class Router:
         renewed = False
         while True:
             base = bases.pop(0)
-            result = await self._attempt(run, member, base, token)
+            result = await self._attempt(run, member, base, token, lease)
             if isinstance(result, Failure) and result.verdict.action is Action.REFRESH and not renewed:
                 renewed = True
                 try:
@@ -181,10 +182,12 @@ class Router:
                 except (TokenRevoked, TokenUnavailable) as error:
                     return self._no_token(run, member, error, now, result.verdict)
                 run.calls -= 1
-                result = await self._attempt(run, member, base, token)
+                result = await self._attempt(run, member, base, token, lease)
             if not isinstance(result, Failure) or not bases:
                 return result
-            if result.verdict.action is not Action.BASE or not self._goes_on(run, result.verdict):
+            if result.verdict.action is not Action.BASE or not self._goes_on(
+                run, result.verdict, member.credential.upstream
+            ):
                 return result
             if result.verdict.blame is Blame.BASE:
                 self._rest_base(run, base, result.verdict)
@@ -207,7 +210,9 @@ class Router:
         self._note(run, member, "", verdict, since)
         return Failure(verdict)
 
-    async def _attempt(self, run: _Run, member: Member, base: str, token: Secret) -> Whole | Live | Failure:
+    async def _attempt(
+        self, run: _Run, member: Member, base: str, token: Secret, lease: Lease
+    ) -> Whole | Live | Failure:
         call, started = run.call, self.clock.seconds()
         request = member.upstream.prepare(call, base, member.credential, token)
         limit = self.timeouts.first_event_stream if call.streams else self.timeouts.first_byte_unary
@@ -219,13 +224,28 @@ class Router:
             if exchange.status != 200:
                 result: Whole | Live | Failure = await self._judged(exchange)
             elif call.streams:
-                result = await self._stream(member, exchange, seconds - (self.clock.seconds() - started))
+                result = await self._stream(member, lease, exchange, seconds - (self.clock.seconds() - started))
             else:
                 result = await self._whole(member, exchange)
         except WireError as error:
             result = Failure(unanswered.transport(error.kind, call.streams))
         self._note(run, member, base, result.verdict if isinstance(result, Failure) else None, started)
+        self._heed_backend(member, base, result)
         return result
+
+    def _heed_backend(self, member: Member, base: str, result: Whole | Live | Failure) -> None:
+        """Keep count of the backend's own health, which is not the credential's."""
+        budget = self._budget(member.credential.upstream)
+        if isinstance(result, Failure) and result.verdict.blame is Blame.BASE:
+            budget.failed()
+            self.standings.base_failed(base, self.clock.seconds())
+            return
+        self.standings.base_answered(base)
+        if not isinstance(result, Failure):
+            budget.succeeded()
+
+    def _budget(self, upstream: str) -> RetryBudget:
+        return self._budgets.setdefault(upstream, RetryBudget())
 
     async def _judged(self, exchange: Exchange) -> Failure:
         try:
@@ -245,7 +265,9 @@ class Router:
             return Failure(verdicts.judge_error_object(event.error, self.wall_seconds()), event.error)
         return Whole(event)
 
-    async def _stream(self, member: Member, exchange: Exchange, seconds: float) -> Live | Failure:
+    async def _stream(
+        self, member: Member, lease: Lease, exchange: Exchange, seconds: float
+    ) -> Live | Failure:
         kind = exchange.headers.get(b"content-type", b"").split(b";", 1)[0].strip().lower()
         if kind != b"text/event-stream":
             exchange.abort()
@@ -257,7 +279,7 @@ class Router:
         if first.error:
             stream.abort()
             return Failure(verdicts.judge_error_object(first.error, self.wall_seconds()), first.error)
-        return Live(stream, first, lambda: self.standings.release(member.credential))
+        return Live(stream, first, lambda: self.standings.release(lease))
 
     def _note(self, run: _Run, member: Member, base: str, verdict: Verdict | None, since: float) -> None:
         seconds = self.clock.seconds() - since
@@ -276,10 +298,17 @@ class Router:
             seconds = verdict.cool_seconds
             if verdict.grows:
                 seconds = min(seconds * 2 ** self.standings.strikes(credential, model), GROWTH_MOST_SECONDS)
-            self.standings.cool(credential, model, now + seconds * (1 + JITTER * self.chance()), now)
+            until = now + seconds * (1 + JITTER * self.chance())
+            self.standings.cool(credential, model, until, now, verdict.reason)
         elif verdict.blame is Blame.CREDENTIAL:
-            if self.standings.quarantine(credential, verdict.reason, verdict.link):
+            wall = self.wall_seconds()
+            condemned = self.standings.quarantine(
+                credential, verdict.reason, verdict.link, now, wall, verdict.needs_owner
+            )
+            if condemned.new:
                 self.recorder.quarantined(credential, verdict.reason, verdict.link)
+            if condemned.halts:
+                self.recorder.halted(credential.upstream)
         elif verdict.blame is Blame.BASE and run.journal.attempts:
             self._rest_base(run, run.journal.attempts[-1].base, verdict)
 

@@ -49,11 +49,10 @@ def choose(
     free: list[Credential] = []
     soonest: float | None = None
     for credential in candidates:
-        if standings.quarantined(credential) is not None:
-            continue
-        until = standings.cooling_until(credential, model, now)
-        if until > now:
-            soonest = until if soonest is None else min(soonest, until)
+        availability = standings.availability(credential, model, now)
+        if not availability.usable:
+            if availability.free_at is not None:
+                soonest = availability.free_at if soonest is None else min(soonest, availability.free_at)
         elif credential not in tried:
             free.append(credential)
     if bound is not None and bound in free:

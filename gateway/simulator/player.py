@@ -24,6 +24,8 @@ FRONT: s.Headers = (
 )
 #: Steps taken in one turn of the reactor, so that an endless stream leaves room for others.
 STEPS_PER_TURN = 64
+#: The pause between two turns; more than nothing, or a task.Clock would never return from advance().
+TURN_SECONDS = 1e-6
 #: How long written bytes have to reach the network before a reset would throw them away.
 RESET_GRACE_SECONDS = 0.05
 
@@ -98,7 +100,7 @@ class Player:
                 self._take(next(self.steps, s.Finish()))
                 taken += 1
                 if taken >= STEPS_PER_TURN and self._ready():
-                    self._sleep(0)
+                    self._sleep(TURN_SECONDS)
         finally:
             self._running = False
 

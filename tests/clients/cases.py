@@ -13,7 +13,14 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from tests.clients.daemon import CLIENT_KEY, Server, run_client, start_gateway, start_simulator
+from tests.clients.daemon import (
+    CLIENT_KEY,
+    UPSTREAM_KEY,
+    Server,
+    run_client,
+    start_gateway,
+    start_simulator,
+)
 from tests.clients.environments import GENAI_2, GENAI_3, GENERATIVEAI, NODE, Environment
 
 #: Printed by the test modules when they define no tests.
@@ -89,5 +96,6 @@ class ClientCase(TestCase):
         arguments = [server.url, CLIENT_KEY, "--checks", ",".join(checks), *client.arguments]
         lines = await run_client(reactor, client.environment, client.script, self.directory(), arguments)
         self.assertEqual([line["check"] for line in lines], list(checks))
-        self.assertNotIn(CLIENT_KEY, server.child.printed, "a log does not show keys")
+        for key in (CLIENT_KEY, UPSTREAM_KEY):
+            self.assertNotIn(key, server.child.printed, "a log does not show keys")
         return lines

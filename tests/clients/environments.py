@@ -14,7 +14,6 @@ import os
 import shutil
 import subprocess
 import sys
-import venv
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ def cache() -> Path:
 
 def install_python(directory: Path, requirements: Path) -> None:
     """Make a virtual environment and install a requirements file into it."""
-    venv.create(directory, with_pip=True, symlinks=True)
+    run([sys.executable, "-m", "venv", str(directory)], cache())
     python = directory / "bin" / "python"
     run([str(python), "-m", "pip", "install", "--quiet", "--requirement", str(requirements)], directory)
 

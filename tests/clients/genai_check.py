@@ -85,9 +85,11 @@ def answers_follow_the_prompt() -> dict[str, Any]:
 
 @checklist.check("unicode")
 def any_script_survives() -> dict[str, Any]:
-    foreign = "夜鶯 соловей 🐦 \u2028 \x00 \\ \""
-    assert foreign in text_about(foreign)
+    foreign = '夜鶯 соловей 🐦 \\ " \x00'
     assert foreign in "".join(stream(foreign))
+    # 2.x takes these for ends of lines when they stand unescaped in an event: so not in the stream.
+    foreign += " \x85 \u2028 \u2029"
+    assert foreign in text_about(foreign)
     return {}
 
 

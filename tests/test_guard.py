@@ -1,0 +1,142 @@
+"""UTF-8 and depth, checked while the bytes come in: the same answer at every split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.dialects.guard import DEPTH_LIMIT, Guard, GuardError
+
+
+def taken(chunks: Iterable[bytes], limit: int = DEPTH_LIMIT) -> str:
+    """Return what a guard says to these chunks, empty where it takes them."""
+    guard = Guard(limit)
+    try:
+        for chunk in chunks:
+            guard.feed(chunk)
+        guard.end()
+    except GuardError as error:
+        return str(error)
+    return ""
+
+
+def reference(text: bytes, limit: int) -> bool:
+    """Say whether a text is taken, the simple way: one byte after the other."""
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    depth, quoted, escaped = 0, False, False
+    for byte in text:
+        if escaped:
+            escaped = False
+        elif byte == ord("\\") and quoted:
+            escaped = True
+        elif byte == ord('"'):
+            quoted = not quoted
+        elif not quoted and byte in b"[{":
+            depth += 1
+            if depth > limit:
+                return False
+        elif not quoted and byte in b"]}":
+            depth -= 1
+    return True
+
+
+def nested(depth: int, inner: bytes = b"") -> bytes:
+    return b'{"a":' * (depth // 2) + b"[" * (depth - depth // 2) + inner + b"]" * (depth - depth // 2) + b"}" * (
+        depth // 2
+    )
+
+
+# A backslash stands in strings alone, as in JSON; the last string may lack its end.
+OUTSIDE = st.sampled_from([b"[", b"{", b"]", b"}", b"x", b" ", "é".encode()])
+INSIDE = st.lists(st.sampled_from([b"[", b"}", b"\\\\", b'\\"', b"\\n", b"x", "é".encode()]), max_size=8).map(b"".join)
+TEXT = st.tuples(
+    st.lists(OUTSIDE | INSIDE.map(lambda inner: b'"' + inner + b'"'), max_size=40).map(b"".join),
+    st.just(b"") | INSIDE.map(lambda inner: b'"' + inner),
+).map(b"".join)
+DEEP = "nests deeper than 100 levels"
+WRONG = "not valid UTF-8"
+CUT = "ends within a UTF-8 character"
+
+TEXTS: list[tuple[str, bytes, str]] = [
+    ("empty", b"", ""),
+    ("as deep as it may be", nested(100), ""),
+    ("one deeper", nested(101), DEEP),
+    ("as deep as it may be, many times", b"[" + b",".join([nested(99)] * 3) + b"]", ""),
+    ("one deeper, the third time", b"[" + b",".join([nested(99), nested(99), nested(100)]) + b"]", DEEP),
+    ("brackets in a string", b'["' + b"[{" * 60 + b'"]', ""),
+    ("closing brackets in a string", nested(99, b'"' + b"]}" * 9 + b'",[]'), ""),
+    ("closing brackets in a string hide nothing", nested(100, b'"]}",[]'), DEEP),
+    ("an escaped quote does not end a string", b'["\\"' + b"[" * 200 + b'"]', ""),
+    ("an escaped backslash does not escape the quote", b'["\\\\",' + nested(99) + b"]", ""),
+    ("a quote after an escaped backslash ends the string", b'["\\\\",' + nested(100) + b"]", DEEP),
+    ("three backslashes and a quote", b'["\\\\\\"' + b"[" * 200 + b'"]', ""),
+    ("escapes of other kinds", b'["\\n\\u005b\\/\\\\\\\\\\"' + b"[" * 101 + b'"]', ""),
+    ("multi-byte characters", '["é漢😀\\"é"]'.encode(), ""),
+    ("control bytes that the count itself uses", b'["\x00\x01\x02",\x02\x02]' + b"\x02" * 200, ""),
+    ("a wrong byte", b'["\xff"]', WRONG),
+    ("an overlong form", b'["\xc0\xaf"]', WRONG),
+    ("a surrogate", b'["\xed\xa0\x80"]', WRONG),
+    ("beyond Unicode", b'["\xf4\x90\x80\x80"]', WRONG),
+    ("a character cut at the end", b'["\xe6\xbc', CUT),
+]
+
+
+class GuardTests(SynchronousTestCase):
+    """L10: what the parser does not check."""
+
+    def test_verdict_is_the_same_at_every_split(self) -> None:
+        """L10: depth 100 is taken and 101 refused, whatever strings hold and wherever the text is cut."""
+        for name, text, problem in TEXTS:
+            splits: list[tuple[str, list[bytes]]] = [
+                ("whole", [text]),
+                ("byte by byte", [text[at : at + 1] for at in range(len(text))]),
+                ("with empty chunks", [piece for at in range(len(text)) for piece in (text[at : at + 1], b"")]),
+                *((f"cut at {at}", [text[:at], text[at:]]) for at in range(len(text) + 1)),
+            ]
+            for how, chunks in splits:
+                said = taken(chunks)
+                self.assertEqual(bool(said), bool(problem), f"{name}, {how}: {said!r}")
+                self.assertIn(problem, said, f"{name}, {how}")
+
+    def test_refusal_comes_with_the_chunk_that_deserves_it(self) -> None:
+        """A body that is too deep is refused before the rest of it has come."""
+        guard = Guard()
+        guard.feed(b"[" * 100)
+        self.assertRaises(GuardError, guard.feed, b"[")
+
+    def test_message_says_what_to_do(self) -> None:
+        """The sentences are for the client."""
+        self.assertIn("flatten it", taken([b"[" * 101]))
+        self.assertIn("send JSON encoded as UTF-8", taken([b"\xff"]))
+        self.assertIn("send all of it", taken([b"\xc3"]))
+
+    @given(
+        TEXT,
+        st.integers(1, 6),
+        st.lists(st.integers(0, 80), max_size=6),
+    )
+    @settings(deadline=None, max_examples=500)
+    def test_guard_agrees_with_the_simple_way(self, text: bytes, limit: int, cuts: list[int]) -> None:
+        """Over any text in which a backslash stands in strings alone, as in JSON, and any chunks."""
+        edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+        chunks = [text[start:end] for start, end in pairwise(edges)]
+        self.assertEqual(not taken(chunks, limit), reference(text, limit), repr((text, chunks)))
+
+    @given(st.binary(max_size=40), st.integers(0, 40))
+    @settings(deadline=None, max_examples=300)
+    def test_utf8_is_checked_as_a_whole_text_would_be(self, text: bytes, cut: int) -> None:
+        """Any bytes, cut anywhere."""
+        said = taken([text[:cut], text[cut:]])
+        try:
+            text.decode("utf-8")
+        except UnicodeDecodeError:
+            self.assertIn("UTF-8", said)
+        else:
+            self.assertEqual(said, "")
