@@ -120,6 +120,8 @@ class Credential:
     label: str
     """What clients and logs see: opaque, never an e-mail address."""
     project: str = ""
+    mark: str = ""
+    """A digest of its secret: what is held against one key is not held against the next one of the same name."""
 
     @property
     def owner(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -23,8 +24,11 @@ from twisted.python.components import Componentized
 
 from gateway import __version__
 from gateway.accounts import store
+from gateway.accounts.keeper import Keeper
+from gateway.accounts.ledger import Ledger, LedgerError
 from gateway.accounts.oauth import TokenUnavailable, refresh_request
 from gateway.accounts.standing import Standings
+from gateway.accounts.statedir import StateDirectory
 from gateway.accounts.tokens import RefreshedToken, StaticToken, TokenSource
 from gateway.calls import Credential, HttpRequest, Recorder, Secret
 from gateway.config import Config, OAuthConfig, UpstreamConfig
@@ -63,6 +67,11 @@ def label(upstream: UpstreamConfig, name: str) -> str:
     return f"{upstream.name}/{hashlib.sha256(name.encode('utf-8')).hexdigest()[:8]}"
 
 
+def mark(secret: Secret) -> str:
+    """Return a digest that tells one secret from the next, and nothing about either."""
+    return hashlib.sha256(b"antigravity-gateway mark\0" + secret.reveal().encode("utf-8")).hexdigest()[:16]
+
+
 def accounts(config: UpstreamConfig) -> list[store.Account]:
     """Return an upstream's accounts, those of the configuration first; raises StoreError."""
     given = [store.Account(one.name, one.refresh_token, one.project) for one in config.accounts]
@@ -80,6 +89,7 @@ class Composition:
     router: Router = attrs.field(init=False)
     site: GatewaySite = attrs.field(init=False)
     listers: list[Lister] = attrs.field(init=False)
+    keeper: Keeper = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         from gateway.edge import api
@@ -106,6 +116,9 @@ class Composition:
             catalog=Catalog(TABLE, configured, aliases=Aliases.build(config.routing.aliases)),
         )
         self.router.members = [member for upstream in config.upstreams for member in self._members(upstream)]
+        self.keeper = Keeper(
+            self.router.standings, Ledger(Path(config.state_dir)), self.reactor, self.router.wall_seconds
+        )
         gate = Gate(
             KeyRing(config.proxy.api_keys),
             config.proxy.authenticates,
@@ -126,12 +139,12 @@ class Composition:
         members: list[Member] = []
         for key in config.credentials:
             source: TokenSource = StaticToken(key.api_key)
-            members.append(self._member(config, upstream, key.name, key.project, source))
+            members.append(self._member(config, upstream, key.name, key.project, key.api_key, source))
         if config.oauth is not None:
             for account in accounts(config):
                 project = account.project or config.project
                 source = self._account_tokens(config.oauth, account)
-                member = self._member(config, upstream, account.name, project, source)
+                member = self._member(config, upstream, account.name, project, account.refresh_token, source)
                 members.append(member)
                 if not project:
                     self.router.standings.unusable(member.credential, "PROJECT_MISSING")
@@ -144,9 +157,15 @@ class Composition:
         return members
 
     def _member(
-        self, config: UpstreamConfig, upstream: kinds.Upstream, name: str, project: str, tokens: TokenSource
+        self,
+        config: UpstreamConfig,
+        upstream: kinds.Upstream,
+        name: str,
+        project: str,
+        secret: Secret,
+        tokens: TokenSource,
     ) -> Member:
-        credential = Credential(name, config.name, config.kind, label(config, name), project)
+        credential = Credential(name, config.name, config.kind, label(config, name), project, mark(secret))
         return Member(credential, upstream, tokens, config.base_urls, config.models)
 
     def _account_tokens(self, oauth: OAuthConfig, account: store.Account) -> RefreshedToken:
@@ -197,6 +216,8 @@ class Gateway(service.Service):
         self._composition: Composition | None = None
         self._close_pool: Callable[[], Deferred[None]] = lambda: succeed(None)
         self._prune: Any = None
+        self._state: StateDirectory | None = None
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def setServiceParent(self, parent: Any) -> None:
         """Join an application, and take over how it logs; see service.Service."""
@@ -207,13 +228,17 @@ class Gateway(service.Service):
     def privilegedStartService(self) -> None:
         """Listen, before privileges are dropped; see service.Service."""
         if self._simulated is not None:
-            self._config = self._simulated(self._start_simulator())
+            # What is invented is not kept, and does not get in another simulation's way.
+            self._scratch = tempfile.TemporaryDirectory(prefix="antigravity-")
+            self._config = attrs.evolve(self._simulated(self._start_simulator()), state_dir=self._scratch.name)
+        self._open_state()
         agent, pool = stock_agent(self._reactor, self._config.timeouts.connect)
         self._close_pool = pool.closeCachedConnections
         client: HTTPClient = LeanClient(agent)
         wire = TreqWire(client, self._reactor)
         composition = Composition(self._config, self._reactor, wire, LogRecorder())
         self._composition = composition
+        self._load_standings(composition.keeper)
         for description in self._config.proxy.listen:
             listener = listening(description, composition.site, reactor=self._reactor)
             try:
@@ -222,6 +247,24 @@ class Gateway(service.Service):
                 _log.critical("cannot listen on {where}: {why}", where=description, why=str(error.socketError))
                 raise SystemExit(f"antigravity: cannot listen on {description}: {error.socketError}") from None
             self._listeners.append(listener)
+
+    def _open_state(self) -> None:
+        state = StateDirectory(Path(self._config.state_dir))
+        try:
+            state.open()
+        except store.StoreError as error:
+            raise SystemExit(f"antigravity: {error}") from None
+        except OSError as error:
+            _log.warn("the state directory cannot be used, and nothing outlasts this run: {why}", why=str(error))
+        self._state = state
+
+    def _load_standings(self, keeper: Keeper) -> None:
+        try:
+            keeper.load()
+        except LedgerError as error:
+            raise SystemExit(f"antigravity: {error}") from None
+        except OSError as error:
+            _log.warn("the standings of the last run cannot be read: {why}", why=str(error))
 
     def startService(self) -> None:
         """Serve; see service.Service."""
@@ -232,6 +275,7 @@ class Gateway(service.Service):
             listener.startService()
         for lister in composition.listers:
             lister.start()
+        composition.keeper.start()
         self._reactor.callLater(0, self._announce)
         self._tidy()
         for warning in config.warnings:
@@ -286,8 +330,13 @@ class Gateway(service.Service):
             await composition.site.drained(self._config.timeouts.drain)
         composition.site.abort_all()
         await self._close_pool()
+        composition.keeper.stop()
         if self._simulator is not None:
             await maybeDeferred(self._simulator.stopListening)
+        if self._state is not None:
+            self._state.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, let the requests under way end, cut off what is left; see service.Service."""

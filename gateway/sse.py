@@ -10,6 +10,7 @@ from __future__ import annotations
 DONE = b"[DONE]"
 """The payload that some backends send as their last event; it is not JSON."""
 
+_UNICODE_BREAKS = ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"), (b"\xc2\x85", b"\\u0085"))
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -99,7 +100,14 @@ class Decoder:
 
 
 def frame(payload: bytes) -> bytes:
-    """Return one event as it goes to a client; line breaks within the payload's JSON are left out."""
+    """Return one event as it goes to a client, its payload of JSON on one line.
+
+    Line breaks between the JSON's tokens are left out.  The three characters that Unicode takes for line breaks,
+    and google-genai 2 with it, can only be within strings: they go out escaped, which means the same.
+    """
     if b"\n" in payload or b"\r" in payload:
         payload = payload.replace(b"\r", b"").replace(b"\n", b"")
+    if b"\xe2\x80" in payload or b"\xc2\x85" in payload:
+        for raw, escaped in _UNICODE_BREAKS:
+            payload = payload.replace(raw, escaped)
     return b"data: " + payload + b"\n\n"

@@ -171,6 +171,16 @@ ERRORS: tuple[tuple[str, str, str], ...] = (
     (accounts("oauth: {client_id: ''}"), "upstreams.pool.oauth.client_id", "No OAuth client is bundled"),
     (accounts("oauth: {client_id: a}"), "upstreams.pool.oauth", "none is given of client_secret"),
     (
+        accounts("oauth: {client_id: a, client_secret: b, auth_url: 'http://x/'}"),
+        "upstreams.pool.oauth.auth_url",
+        "plain http would send keys in clear",
+    ),
+    (
+        accounts("oauth: {client_id: a, client_secret: b, userinfo_url: 'https://x/?a=b'}"),
+        "upstreams.pool.oauth.userinfo_url",
+        "no query",
+    ),
+    (
         accounts("oauth: {client_id: a, client_secret: b, token_url: 'http://x/'}"),
         "upstreams.pool.oauth.token_url",
         "write https://",
@@ -426,7 +436,8 @@ class Reading(Files):
             accounts(
                 "base_urls: ['https://a.example/v1internal/', 'http://127.0.0.1:81', 'http://[::1]:82/', "
                 "'http://localhost'], models: ['gemini-*'], project: mine, credentials_dir: pool, "
-                "oauth: {client_id: id, client_secret_file: secret, token_url: 'https://t.example/token'}, "
+                "oauth: {client_id: id, client_secret_file: secret, token_url: 'https://t.example/token', "
+                "auth_url: 'https://a.example/auth/'}, "
                 "envelope: {profile: gemini-cli, user_agent: 'mine/1 (x)', request_type: web_search}"
             )
         ).upstreams[0]
@@ -435,7 +446,16 @@ class Reading(Files):
             ("https://a.example/v1internal", "http://127.0.0.1:81", "http://[::1]:82", "http://localhost"),
         )
         assert upstream.oauth is not None
-        self.assertEqual(attrs.astuple(upstream.oauth), ("id", Secret("hidden"), "https://t.example/token"))
+        self.assertEqual(
+            attrs.astuple(upstream.oauth),
+            (
+                "id",
+                Secret("hidden"),
+                "https://t.example/token",
+                "https://a.example/auth",
+                "https://www.googleapis.com/oauth2/v2/userinfo",
+            ),
+        )
         self.assertEqual(upstream.envelope, EnvelopeConfig("gemini-cli", "mine/1 (x)", "web_search"))
         self.assertEqual((upstream.models, upstream.project), (("gemini-*",), "mine"))
         self.assertEqual(upstream.credentials_dir, "/home/someone/.local/state/antigravity-gateway/pool")
@@ -448,6 +468,8 @@ class Reading(Files):
         self.assertEqual(upstream.envelope, EnvelopeConfig("antigravity", "", "agent"))
         assert upstream.oauth is not None
         self.assertEqual(upstream.oauth.token_url, "https://oauth2.googleapis.com/token")
+        self.assertEqual(upstream.oauth.auth_url, "https://accounts.google.com/o/oauth2/v2/auth")
+        self.assertEqual(upstream.oauth.userinfo_url, "https://www.googleapis.com/oauth2/v2/userinfo")
 
     def test_aliases_keep_their_order(self) -> None:
         """The order of the file is the order of the tuple."""
@@ -593,7 +615,17 @@ class WithoutAFile(SynchronousTestCase):
         self.assertEqual([one.name for one in studio_.credentials], ["sim-key-1", "sim-key-2"])
         self.assertEqual(pool.base_urls, ("http://127.0.0.1:41233/v1internal",))
         assert pool.oauth is not None
-        self.assertEqual(attrs.astuple(pool.oauth), ("simulator", Secret("simulator"), "http://127.0.0.1:41233/token"))
+        origin = "http://127.0.0.1:41233"
+        self.assertEqual(
+            attrs.astuple(pool.oauth),
+            (
+                "simulator",
+                Secret("simulator"),
+                f"{origin}/token",
+                f"{origin}/o/oauth2/v2/auth",
+                f"{origin}/oauth2/v2/userinfo",
+            ),
+        )
         self.assertEqual(len({one.refresh_token for one in pool.accounts}), 2)
         self.assertEqual(config.source, "--simulate")
 

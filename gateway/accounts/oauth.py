@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import urlencode
 
 import attrs
@@ -51,21 +52,27 @@ def refresh_request(
     token_url: str, client_id: str, client_secret: Secret, refresh_token: Secret, user_agent: str
 ) -> HttpRequest:
     """Return the refresh request: RFC 6749 section 6."""
-    form = urlencode(
+    return form_request(
+        token_url,
         {
             "client_id": client_id,
             "client_secret": client_secret.reveal(),
             "refresh_token": refresh_token.reveal(),
             "grant_type": "refresh_token",
-        }
+        },
+        user_agent,
     )
+
+
+def form_request(token_url: str, form: Mapping[str, str], user_agent: str) -> HttpRequest:
+    """Return the request that brings a form to the token endpoint."""
     headers = (
         (b"content-type", b"application/x-www-form-urlencoded"),
         (b"accept", b"application/json"),
         (b"accept-encoding", b"identity"),
         (b"user-agent", user_agent.encode("latin-1")),
     )
-    return HttpRequest(b"POST", token_url.encode("ascii"), headers, form.encode("ascii"))
+    return HttpRequest(b"POST", token_url.encode("ascii"), headers, urlencode(form).encode("ascii"))
 
 
 def read_answer(status: int, body: bytes) -> Granted:
@@ -90,12 +97,13 @@ def read_answer(status: int, body: bytes) -> Granted:
         raise TokenUnavailable("the token endpoint's answer has no usable access_token")
     return Granted(
         Secret(granted.access_token),
-        _life(granted.expires_in),
+        life(granted.expires_in),
         Secret(granted.refresh_token) if granted.refresh_token else None,
     )
 
 
-def _life(expires_in: float | str | None) -> float:
+def life(expires_in: float | str | None) -> float:
+    """Return how long a token lives in seconds, by what its endpoint says, within reason."""
     try:
         seconds = float(expires_in) if expires_in is not None else LIFE_DEFAULT_SECONDS
     except ValueError:

@@ -66,6 +66,8 @@ class Quarantine:
     since_wall: float = 0.0
     kept: bool = True
     """Whether it outlasts a restart."""
+    mark: str = ""
+    """The credential's mark when it was condemned."""
 
 
 @attrs.frozen
@@ -129,8 +131,9 @@ class Standings:
             return Availability(State.HALTED, False, None, self._halted[credential.upstream])
         if key in self._disabled:
             return Availability(State.DISABLED, False, None, "DISABLED")
-        if key in self._quarantined:
-            return Availability(State.QUARANTINED, False, None, self._quarantined[key].reason)
+        quarantine = self.quarantined(credential)
+        if quarantine is not None:
+            return Availability(State.QUARANTINED, False, None, quarantine.reason)
         rest = self._rests.get((credential.owner, model))
         if rest is None:
             return Availability(State.OK, True)
@@ -192,7 +195,7 @@ class Standings:
 
     def unusable(self, credential: Credential, reason: str) -> None:
         """Take a credential out for what is missing in its configuration, until the next start."""
-        self._quarantined[_key(credential)] = Quarantine(reason, kept=False)
+        self._quarantined[_key(credential)] = Quarantine(reason, kept=False, mark=credential.mark)
 
     def quarantine(
         self, credential: Credential, reason: str, link: str, now: float, wall: float, needs_owner: bool = False
@@ -203,9 +206,9 @@ class Standings:
         strike them all.
         """
         key = _key(credential)
-        if key in self._quarantined:
+        if self.quarantined(credential) is not None:
             return Condemned(False, False)
-        self._quarantined[key] = Quarantine(reason, link, wall)
+        self._quarantined[key] = Quarantine(reason, link, wall, mark=credential.mark)
         self.version += 1
         if not needs_owner:
             return Condemned(True, False)
@@ -219,7 +222,8 @@ class Standings:
 
     def quarantined(self, credential: Credential) -> Quarantine | None:
         """Return why a credential is out, None where it is in."""
-        return self._quarantined.get(_key(credential))
+        found = self._quarantined.get(_key(credential))
+        return found if found is not None and found.mark == credential.mark else None
 
     def halted(self) -> Mapping[str, str]:
         """Return the upstreams that stand still until an operator says go, and why."""
@@ -316,7 +320,14 @@ class Standings:
                 if rest.until > now
             ],
             "quarantined": [
-                {"upstream": upstream, "name": name, "reason": one.reason, "link": one.link, "since": one.since_wall}
+                {
+                    "upstream": upstream,
+                    "name": name,
+                    "mark": one.mark,
+                    "reason": one.reason,
+                    "link": one.link,
+                    "since": one.since_wall,
+                }
                 for (upstream, name), one in self._quarantined.items()
                 if one.kept
             ],
@@ -337,7 +348,9 @@ class Standings:
                 self._rests[pair] = _Rest(now + seconds, int(row["strikes"]), str(row["reason"]), probe_at)
         for row in kept["quarantined"]:
             key = (str(row["upstream"]), str(row["name"]))
-            self._quarantined[key] = Quarantine(str(row["reason"]), str(row["link"]), float(row["since"]))
+            self._quarantined[key] = Quarantine(
+                str(row["reason"]), str(row["link"]), float(row["since"]), mark=str(row["mark"])
+            )
         for row in kept["disabled"]:
             self._disabled.add((str(row["upstream"]), str(row["name"])))
         for row in kept["halted"]:

@@ -5,8 +5,10 @@ The directory is 0700 and the files 0600; a file is replaced by a whole new one 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,9 @@ from typing import Any
 import attrs
 
 from gateway.calls import Secret
+
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9._@+-]")
+_STEM_MOST = 80
 
 
 class StoreError(Exception):
@@ -68,6 +73,66 @@ def save_refresh_token(account: Account, refresh_token: Secret) -> None:
         raise StoreError(f"{account.path}: the account is not there any more; add it again.")
     entry["refresh_token"] = refresh_token.reveal()
     replace(account.path, json.dumps(document, indent=2).encode("utf-8") + b"\n")
+
+
+def save_account(
+    directory: Path, name: str, refresh_token: Secret, project: str, email: str = ""
+) -> tuple[Account, bool]:
+    """Keep a signed-in account; return it, and whether it took an older one's place.
+
+    The place is that of the account with this ``name``, else of the one with this ``email``, in whatever file it
+    stands, and members of its that are not named here stay; else it is a new file of its own.  Without a ``name``
+    an account keeps the name it has, and a new one is named after its ``email``.  An empty ``project`` leaves the
+    one that is known.  Raises StoreError, and OSError where the file cannot be written.
+    """
+    name, email, project = name.strip(), email.strip(), project.strip()
+    if not name and not email:
+        raise ValueError("an account needs a name or an e-mail address")
+    _make_directory(directory)
+    # Whatever is wrong in the directory is said before anything is written to it.
+    files = dict.fromkeys(account.path for account in load(directory) if account.path is not None)
+    documents = [(path, _parse(path)) for path in files]
+    known = [(path, document, *found) for path, document in documents for found in _entries(document, path)]
+    same_name = [each for each in known if name and each[2] == name]
+    same_owner = [each for each in known if email and email.lower() in (_email(each[3]), each[2].lower())]
+    older = next(iter(same_name or same_owner), None)
+    fresh: dict[str, Any] = {}
+    path, document, old_name, entry = older or (_free_path(directory, name or email), fresh, email, fresh)
+    if email and _email(entry) not in ("", email.lower()):
+        # Another owner's project is of no use to this one.
+        entry.pop("project", None)
+    _fill(entry, name or old_name, email, refresh_token, project)
+    replace(path, json.dumps(document, indent=2).encode("utf-8") + b"\n")
+    return Account(entry["name"], refresh_token, entry.get("project", ""), path), older is not None
+
+
+def _fill(entry: dict[str, Any], name: str, email: str, refresh_token: Secret, project: str) -> None:
+    given = {"name": name, "email": email, "refresh_token": refresh_token.reveal(), "project": project}
+    entry.update({key: value for key, value in given.items() if value})
+
+
+def _email(entry: dict[str, Any]) -> str:
+    email = entry.get("email", "")
+    return email.strip().lower() if isinstance(email, str) else ""
+
+
+def _make_directory(directory: Path) -> None:
+    """Create what is missing of a path, for the owner alone."""
+    if not directory.exists():
+        _make_directory(directory.parent)
+        directory.mkdir(mode=0o700, exist_ok=True)
+
+
+def _free_path(directory: Path, name: str) -> Path:
+    """Return where a new account's file goes: a name of plain characters that no file has yet."""
+    stem = _NOT_PLAIN.sub("_", name).lstrip(".-")[:_STEM_MOST]
+    path = directory / f"{stem}.json"
+    turn = 0
+    while not stem or os.path.lexists(path):
+        digest = hashlib.sha256(f"{turn}:{name}".encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        stem, turn = stem or "account", turn + 1
+        path = directory / f"{stem}-{digest}.json"
+    return path
 
 
 def _check(path: Path, mode: int, what: str) -> None:

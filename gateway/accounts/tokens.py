@@ -56,21 +56,17 @@ class StaticToken:
 
 
 @attrs.define(eq=False)
-class RefreshedToken:
-    """An OAuth account's access token.
+class FetchedToken:
+    """An access token that somebody hands out.
 
-    However many requests wait for a refresh, there is one; each of them waits on a Deferred of its own, so
-    that one that leaves takes nothing from the others.
+    However many requests wait for one, it is fetched once; each of them waits on a Deferred of its own, so that
+    one that leaves takes nothing from the others.
     """
 
-    _request: Callable[[Secret], HttpRequest]
-    """Makes the refresh request out of the refresh token."""
-    _refresh_token: Secret
-    _send: Send
+    _fetch: Callable[[], Awaitable[Granted]]
+    """Raises TokenRevoked or TokenUnavailable; runs once at a time."""
     _seconds: Callable[[], float]
     """A monotonic clock."""
-    _save: Callable[[Secret], None]
-    """Keeps a rotated refresh token."""
     renewable: ClassVar[bool] = True
     _token: Secret | None = None
     _ahead_at: float = 0.0
@@ -114,7 +110,7 @@ class RefreshedToken:
 
     async def _run(self) -> None:
         try:
-            granted = read_answer(*await self._send(self._request(self._refresh_token)))
+            granted = await self._fetch()
         except (TokenRevoked, TokenUnavailable) as error:
             self._failed(error)
         except CancelledError:
@@ -131,9 +127,6 @@ class RefreshedToken:
         self._expires_at = now + max(granted.life_seconds - MARGIN_SECONDS, granted.life_seconds / 2)
         self._ahead_at = min(now + granted.life_seconds * AHEAD, self._expires_at)
         self._failures, self._quiet_until, self._failure = 0, 0.0, None
-        if granted.refresh_token is not None and granted.refresh_token != self._refresh_token:
-            self._refresh_token = granted.refresh_token
-            self._save(granted.refresh_token)
         self._refresh = None
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
@@ -148,3 +141,37 @@ class RefreshedToken:
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             waiter.errback(type(error)(*error.args))
+
+
+@attrs.define(eq=False)
+class RefreshedToken:
+    """An account's access token, from a token endpoint; waiting for it is as with FetchedToken."""
+
+    _request: Callable[[Secret], HttpRequest]
+    """Makes the refresh request out of the refresh token."""
+    _refresh_token: Secret
+    _send: Send
+    _seconds: Callable[[], float]
+    """A monotonic clock."""
+    _save: Callable[[Secret], None]
+    """Keeps a rotated refresh token."""
+    renewable: ClassVar[bool] = True
+    _fetched: FetchedToken = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._fetched = FetchedToken(self._exchange, self._seconds)
+
+    async def get(self) -> Secret:
+        """Return the token; one near its end still serves while another is fetched."""
+        return await self._fetched.get()
+
+    async def renew(self, stale: Secret) -> Secret:
+        """Return a token other than ``stale``; a refresh that already happened is not made again."""
+        return await self._fetched.renew(stale)
+
+    async def _exchange(self) -> Granted:
+        granted = read_answer(*await self._send(self._request(self._refresh_token)))
+        if granted.refresh_token is not None and granted.refresh_token != self._refresh_token:
+            self._refresh_token = granted.refresh_token
+            self._save(granted.refresh_token)
+        return granted

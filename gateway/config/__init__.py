@@ -7,6 +7,7 @@ from gateway.config.sources import from_environment, simulated
 from gateway.config.values import (
     AccountConfig,
     AuthMode,
+    CloudCredentialConfig,
     Config,
     CredentialConfig,
     DoneMarker,
@@ -17,6 +18,7 @@ from gateway.config.values import (
     OAuthConfig,
     ProxyConfig,
     RoutingConfig,
+    ServiceAccountConfig,
     Timeouts,
     UpstreamConfig,
 )
@@ -24,6 +26,7 @@ from gateway.config.values import (
 __all__ = [
     "AccountConfig",
     "AuthMode",
+    "CloudCredentialConfig",
     "Config",
     "ConfigError",
     "CredentialConfig",
@@ -35,6 +38,7 @@ __all__ = [
     "OAuthConfig",
     "ProxyConfig",
     "RoutingConfig",
+    "ServiceAccountConfig",
     "Timeouts",
     "UpstreamConfig",
     "describe",

@@ -53,12 +53,21 @@ def _upstream(upstream: UpstreamConfig) -> Iterator[str]:
     yield "models: " + (_join(upstream.models) or "all")
     if upstream.credentials:
         yield "credentials: " + _join(credential.name for credential in upstream.credentials)
+    if upstream.location:
+        yield f"location: {upstream.location}"
+    if upstream.cloud:
+        yield "credentials: " + _join(
+            f"{credential.name} ({'service account' if credential.service_account else 'application default'},"
+            f" project {credential.project})"
+            for credential in upstream.cloud
+        )
     if upstream.accounts:
         yield "accounts: " + _join(account.name for account in upstream.accounts)
     elif upstream.credentials_dir:
         yield f"accounts: files in {upstream.credentials_dir}"
     if upstream.oauth:
         yield f"tokens: {upstream.oauth.token_url} as client {upstream.oauth.client_id}"
+        yield f"sign-in: {upstream.oauth.auth_url}, {upstream.oauth.userinfo_url}"
     if upstream.envelope:
         yield f"envelope: {upstream.envelope.profile}"
     if upstream.project:

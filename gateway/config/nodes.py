@@ -25,9 +25,26 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
         "envelope",
         "credentials_dir",
         "project",
+        "location",
     ),
-    "credential": ("name", "api_key", "api_key_env", "api_key_file", "project"),
-    "oauth": ("client_id", "client_secret", "client_secret_env", "client_secret_file", "token_url"),
+    "credential": (
+        "name",
+        "api_key",
+        "api_key_env",
+        "api_key_file",
+        "service_account_file",
+        "application_default",
+        "project",
+    ),
+    "oauth": (
+        "client_id",
+        "client_secret",
+        "client_secret_env",
+        "client_secret_file",
+        "token_url",
+        "auth_url",
+        "userinfo_url",
+    ),
     "envelope": ("profile", "user_agent", "request_type"),
     "routing": ("max_attempts", "aliases"),
     "timeouts": ("connect", "first_byte_unary", "first_event_stream", "idle", "budget", "drain"),
@@ -40,12 +57,10 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
 LATER: Mapping[str, tuple[str, ...]] = {
     "file": ("admin",),
     "proxy": ("hosts", "origins", "half_close"),
-    "upstream": ("proxy", "location"),
-    "credential": ("service_account_file",),
+    "upstream": ("proxy",),
     "routing": ("strategy",),
     "timeouts": ("queue",),
     "limits": ("connections", "streams"),
-    "kind": ("vertex",),
 }
 """What the gateway's design has and this version does not."""
 
@@ -65,6 +80,8 @@ class Context:
     warnings: list[str] = attrs.Factory(list)
     clear_secrets: list[str] = attrs.Factory(list)
     """The paths of secrets that the document itself holds."""
+    installed: Callable[[str], bool] = lambda module: True
+    """Says whether a module can be imported."""
 
 
 @attrs.frozen
@@ -120,11 +137,9 @@ class Node:
             raise self.error(f"{shown(text)!r} does not fit", f"write {what}")
         return text
 
-    def choice(self, known: Iterable[str], later: Iterable[str] = ()) -> str:
+    def choice(self, known: Iterable[str]) -> str:
         """Return one of the ``known`` words."""
         text = self.text()
-        if text in later:
-            raise self.error(f"{text!r} is not served by this version yet", "known here: " + ", ".join(known))
         if text not in known:
             raise self.error(f"{shown(text)!r} is unknown", nearest(text, known))
         return text

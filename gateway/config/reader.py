@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import attrs
 
@@ -40,11 +41,25 @@ _LIMIT_RANGES = {
 }
 
 
-def load(path: str, environ: Mapping[str, str], *, with_upstreams: bool = True) -> Config:
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        # A package that the module is in.
+        return False
+
+
+def load(
+    path: str,
+    environ: Mapping[str, str],
+    *,
+    with_upstreams: bool = True,
+    installed: Callable[[str], bool] = _importable,
+) -> Config:
     """Return what the YAML file at ``path`` says.  Raises ConfigError.
 
     Without ``with_upstreams`` that section is not read, so a file whose keys are not at hand can still be
-    simulated.
+    simulated.  ``installed`` says whether a module can be imported.
     """
     try:
         with open(path, "rb") as file:
@@ -53,7 +68,7 @@ def load(path: str, environ: Mapping[str, str], *, with_upstreams: bool = True) 
         raise ConfigError(
             path, "", f"the file cannot be read ({error.strerror})", "name a file that exists and may be read"
         ) from None
-    context = Context(path, os.path.dirname(os.path.abspath(path)), environ)
+    context = Context(path, os.path.dirname(os.path.abspath(path)), environ, installed=installed)
     fields = Node(context, "", document.parse(data, path)).fields("file")
     state_dir = optional(fields, "state_dir", _state_dir, "") or default_state_dir(environ, path)
     config = Config(

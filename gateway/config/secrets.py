@@ -95,15 +95,33 @@ def open_to_others(mode: int) -> bool:
     return os.name == "posix" and bool(mode & (stat.S_IRWXG | stat.S_IRWXO))
 
 
-def _from_file(node: Node) -> str:
+def guarded(node: Node) -> tuple[str, bytes]:
+    """Return the path and the content of a file that the user of the daemon alone may read.
+
+    Files below ``$CREDENTIALS_DIRECTORY`` are systemd's to guard: it gives them an owner and a mode of its own
+    (systemd.exec(5), LoadCredential=).
+    """
     path = located(node.context, node.text())
     try:
         with open(path, "rb") as file:
-            if open_to_others(os.fstat(file.fileno()).st_mode):
+            if open_to_others(os.fstat(file.fileno()).st_mode) and not _is_systemds(node.context, path):
                 raise node.error(f"others may read {path}", f"run: chmod 600 {path}")
-            data = file.read(_SECRET_FILE_LIMIT + 1)
+            return path, file.read(_SECRET_FILE_LIMIT + 1)
     except OSError as error:
         raise node.error(f"{path} cannot be read ({error.strerror})", "name a file that the daemon may read") from None
+
+
+def _is_systemds(context: Context, path: str) -> bool:
+    directory = context.environ.get("CREDENTIALS_DIRECTORY", "")
+    if not os.path.isabs(directory):
+        return False
+    # A link in that directory may lead out of it.
+    directory = os.path.realpath(directory)
+    return os.path.commonpath((directory, os.path.realpath(path))) == directory
+
+
+def _from_file(node: Node) -> str:
+    path, data = guarded(node)
     try:
         text = data.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:

@@ -70,7 +70,13 @@ def simulated(origin: str, base: Config | None, environ: Mapping[str, str]) -> C
         "accounts",
         "codeassist",
         (origin + "/v1internal",),
-        oauth=OAuthConfig("simulator", Secret("simulator"), origin + "/token"),
+        oauth=OAuthConfig(
+            "simulator",
+            Secret("simulator"),
+            origin + "/token",
+            origin + "/o/oauth2/v2/auth",
+            origin + "/oauth2/v2/userinfo",
+        ),
         envelope=EnvelopeConfig(),
         credentials_dir=os.path.join(state_dir, "accounts"),
         accounts=tuple(

@@ -4,38 +4,50 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
-from gateway.config.nodes import LATER, Fields, Node, optional
+from gateway.config import cloud
+from gateway.config.nodes import Fields, Node, optional
 from gateway.config.secrets import located, secret
+from gateway.config.urls import base_url
 from gateway.config.values import CredentialConfig, EnvelopeConfig, OAuthConfig, UpstreamConfig
 
 DEFAULT_BASE_URLS: Mapping[str, str] = {
     "aistudio": "https://generativelanguage.googleapis.com",
     "codeassist": "https://cloudcode-pa.googleapis.com/v1internal",
+    "vertex": cloud.base_url_of(cloud.DEFAULT_LOCATION),
 }
 """Each kind, and where it is."""
 
 DEFAULT_TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105
 PROFILES = ("antigravity", "gemini-cli")
 
-_KIND_OF_KEY = {
-    "credentials": "aistudio",
-    "oauth": "codeassist",
-    "envelope": "codeassist",
-    "credentials_dir": "codeassist",
-    "project": "codeassist",
+_KINDS_OF_KEY: Mapping[str, tuple[str, ...]] = {
+    "credentials": ("aistudio", "vertex"),
+    "oauth": ("codeassist",),
+    "envelope": ("codeassist",),
+    "credentials_dir": ("codeassist",),
+    "project": ("codeassist",),
+    "location": ("vertex",),
 }
-"""Keys of an upstream that one kind alone has."""
+"""Keys of an upstream that not every kind has."""
+
+_KINDS_OF_CREDENTIAL_KEY: Mapping[str, tuple[str, ...]] = {
+    "api_key": ("aistudio",),
+    "api_key_env": ("aistudio",),
+    "api_key_file": ("aistudio",),
+    "service_account_file": ("vertex",),
+    "application_default": ("vertex",),
+}
+
+T = TypeVar("T")
 
 _NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]+\Z")
 _MODEL_PATTERN = re.compile(r"(?!/)(?!.*(?:\.\.|//))[A-Za-z0-9._@/+*-]+\Z")
 _PROJECT = re.compile(r"[A-Za-z0-9.:_-]*\Z")
 _HEADER_VALUE = re.compile(r"(?! )[\x20-\x7e]*(?<! )\Z")
 _WORD = re.compile(r"[A-Za-z0-9_-]+\Z")
-_URL_PATH = re.compile(r"[A-Za-z0-9._~/:@+,;=%-]*\Z")
-_THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 
 
 def upstreams(node: Node, state_dir: str) -> tuple[UpstreamConfig, ...]:
@@ -57,41 +69,22 @@ def upstreams(node: Node, state_dir: str) -> tuple[UpstreamConfig, ...]:
     return tuple(found)
 
 
-def base_url(node: Node) -> str:
-    """Return a URL without a trailing slash: https, or http towards this machine."""
-    text = node.text().strip()
-    try:
-        parts = urlsplit(text)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        raise node.error("this is no URL", "write https://host/path") from None
-    if not text.isascii() or not text.isprintable() or not host or port == 0:
-        raise node.error("this is no URL", "write https://host/path")
-    if "@" in parts.netloc:
-        raise node.error(
-            "a URL here carries no user or password", "take them out; credentials have a place of their own"
-        )
-    if "?" in text or "#" in text or not _URL_PATH.match(parts.path):
-        raise node.error("a URL here has no query, fragment or odd characters", "write https://host/path alone")
-    if parts.scheme == "http" and host not in _THIS_MACHINE:
-        raise node.error("plain http would send keys in clear", "write https://")
-    if parts.scheme not in ("http", "https"):
-        raise node.error("this is neither https nor http towards this machine", "write https://host/path")
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
-
-
 def _upstream(name: str, node: Node, state_dir: str) -> UpstreamConfig:
     fields = node.fields("upstream")
     if "kind" not in fields:
         raise node.error("it has no kind", "write kind: " + " or kind: ".join(DEFAULT_BASE_URLS))
-    kind = fields["kind"].choice(DEFAULT_BASE_URLS, LATER["kind"])
-    for key, owner in _KIND_OF_KEY.items():
-        if key in fields and owner != kind:
-            raise fields[key].error(f"only kind {owner} has this", "remove it")
-    base_urls: tuple[str, ...] = optional(fields, "base_urls", _base_urls, (DEFAULT_BASE_URLS[kind],))
+    kind = fields["kind"].choice(DEFAULT_BASE_URLS)
+    _refuse_foreign(fields, _KINDS_OF_KEY, kind)
+    location = optional(fields, "location", cloud.location, cloud.DEFAULT_LOCATION) if kind == "vertex" else ""
+    default = cloud.base_url_of(location) if location else DEFAULT_BASE_URLS[kind]
+    base_urls: tuple[str, ...] = optional(fields, "base_urls", _base_urls, (default,))
     models: tuple[str, ...] = optional(fields, "models", _models, ())
     if kind == "aistudio":
-        return UpstreamConfig(name, kind, base_urls, models, _credentials(node, fields))
+        keys = _credentials(node, fields, kind, "{name: first, api_key_env: GEMINI_API_KEY}", _api_key)
+        return UpstreamConfig(name, kind, base_urls, models, keys)
+    if kind == "vertex":
+        members = _credentials(node, fields, kind, "{name: first, service_account_file: sa.json}", cloud.credential)
+        return UpstreamConfig(name, kind, base_urls, models, cloud=members, location=location)
     return UpstreamConfig(
         name,
         kind,
@@ -126,25 +119,36 @@ def _directory(node: Node) -> str:
     return located(node.context, text) if text.startswith("~") else os.path.normpath(text)
 
 
-def _credentials(owner: Node, fields: Fields) -> tuple[CredentialConfig, ...]:
+def _refuse_foreign(fields: Fields, kinds_of_key: Mapping[str, tuple[str, ...]], kind: str) -> None:
+    for key, kinds in kinds_of_key.items():
+        if key in fields and kind not in kinds:
+            raise fields[key].error(f"only kind {' or '.join(kinds)} has this", "remove it")
+
+
+def _credentials(
+    owner: Node, fields: Fields, kind: str, example: str, read: Callable[[str, Node, Fields], T]
+) -> tuple[T, ...]:
     items: list[Node] = optional(fields, "credentials", Node.items, [])
     if not items:
         place = fields.get("credentials", owner)
-        raise place.error("it has no credentials", "write credentials: [{name: first, api_key_env: GEMINI_API_KEY}]")
+        raise place.error("it has no credentials", f"write credentials: [{example}]")
     names: set[str] = set()
     found = []
     for item in items:
         members = item.fields("credential")
+        _refuse_foreign(members, _KINDS_OF_CREDENTIAL_KEY, kind)
         if "name" not in members:
             raise item.error("it has no name", "write name: and a word of yours, for logs and answers show it")
         name = members["name"].match(_NAME, "letters, digits, '.', '_' and '-'")
         if name in names:
             raise members["name"].error(f"{name!r} is taken", "give each credential a name of its own")
         names.add(name)
-        found.append(
-            CredentialConfig(name, secret(item, members, "api_key"), optional(members, "project", _project, ""))
-        )
+        found.append(read(name, item, members))
     return tuple(found)
+
+
+def _api_key(name: str, item: Node, members: Fields) -> CredentialConfig:
+    return CredentialConfig(name, secret(item, members, "api_key"), optional(members, "project", _project, ""))
 
 
 def _oauth(owner: Node, fields: Fields) -> OAuthConfig:
@@ -158,10 +162,10 @@ def _oauth(owner: Node, fields: Fields) -> OAuthConfig:
     if not client_id:
         place = members.get("client_id", node)
         raise place.error("No OAuth client is bundled", "write the client_id of your own")
+    client_secret = secret(node, members, "client_secret")
+    urls = {name: base_url(members[name]) for name in ("auth_url", "userinfo_url") if name in members}
     return OAuthConfig(
-        client_id,
-        secret(node, members, "client_secret"),
-        optional(members, "token_url", base_url, DEFAULT_TOKEN_URL),
+        client_id, client_secret, optional(members, "token_url", base_url, DEFAULT_TOKEN_URL), **urls
     )
 
 

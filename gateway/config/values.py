@@ -68,6 +68,30 @@ class CredentialConfig:
 
 
 @frozen
+class ServiceAccountConfig:
+    """What a service account's JSON key file says."""
+
+    client_email: str
+    private_key: Secret
+    """RSA, in PEM."""
+    private_key_id: str
+    token_url: str
+    project: str
+    """The project that the account belongs to; empty where the file does not say."""
+
+
+@frozen
+class CloudCredentialConfig:
+    """Who a ``vertex`` upstream's requests go out as."""
+
+    name: str
+    project: str
+    """The project whose Vertex AI is used."""
+    service_account: ServiceAccountConfig | None = None
+    """None for application default credentials."""
+
+
+@frozen
 class AccountConfig:
     """An account given ready-made; only the simulator's are."""
 
@@ -83,6 +107,9 @@ class OAuthConfig:
     client_id: str
     client_secret: Secret
     token_url: str
+    auth_url: str = "https://accounts.google.com/o/oauth2/v2/auth"
+    """Where an account's owner signs in."""
+    userinfo_url: str = "https://www.googleapis.com/oauth2/v2/userinfo"
 
 
 @frozen
@@ -101,7 +128,7 @@ class UpstreamConfig:
 
     name: str
     kind: str
-    """``aistudio`` or ``codeassist``."""
+    """``aistudio``, ``codeassist`` or ``vertex``."""
     base_urls: tuple[str, ...]
     """Without a trailing slash, in the order in which they are tried."""
     models: tuple[str, ...] = ()
@@ -114,6 +141,10 @@ class UpstreamConfig:
     project: str = ""
     """``codeassist``: the operator's own project, for accounts that name none."""
     accounts: tuple[AccountConfig, ...] = ()
+    cloud: tuple[CloudCredentialConfig, ...] = ()
+    """``vertex``: its credentials."""
+    location: str = ""
+    """``vertex``: ``global`` or a region."""
 
 
 @frozen

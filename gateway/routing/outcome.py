@@ -12,7 +12,7 @@ import msgspec
 from gateway import splice
 from gateway.calls import Attempt, GatewayError, Verdict
 from gateway.upstreams import unanswered
-from gateway.upstreams.errordetails import scrubbed, status_body
+from gateway.upstreams.errordetails import rpc_name, scrubbed, status_body
 
 
 @attrs.frozen
@@ -64,7 +64,7 @@ def final(failures: Sequence[Failure], attempts: Sequence[Attempt], free_in_seco
     if status == 429 and free_in_seconds is not None:
         retry_after = b"%d" % max(1, math.ceil(free_in_seconds))
     body = scrubbed(status_body(shown.body, status))
-    return Refusal(status, _with_detail(body, tried(attempts)), retry_after)
+    return Refusal(status, _completed(body, status, tried(attempts)), retry_after)
 
 
 def nobody(free_in_seconds: float | None) -> GatewayError:
@@ -86,13 +86,18 @@ def nobody(free_in_seconds: float | None) -> GatewayError:
     )
 
 
-def _with_detail(body: bytes, detail: dict[str, Any]) -> bytes:
-    """Return an ``{"error": {...}}`` body with one more detail; its other members keep their bytes."""
+def _completed(body: bytes, status: int, detail: dict[str, Any]) -> bytes:
+    """Return an ``{"error": {...}}`` body with one more detail; its other members keep their bytes.
+
+    A code or status that upstream left out is filled in, since clients show these.
+    """
     try:
         outer = splice.members(body)
         error: dict[str, Any] = dict(splice.members(outer["error"]))
         details: list[Any] = list(splice.items(error["details"])) if "details" in error else []
     except (KeyError, splice.NotAnObject):
         return body
+    error.setdefault("code", b"%d" % status)
+    error.setdefault("status", splice.string(rpc_name(status)))
     error["details"] = splice.array([*details, msgspec.json.encode(detail)])
     return splice.join({**outer, "error": splice.join(error.items())}.items())

@@ -65,6 +65,18 @@ def sentences(prompt: Prompt) -> list[str]:
     return [*said, "That is all."]
 
 
+_TYPE_NUMBERS: dict[int | str, str] = {
+    1: "string",
+    2: "number",
+    3: "integer",
+    4: "boolean",
+    5: "array",
+    6: "object",
+    7: "null",
+}
+"""google.ai.generativelanguage.v1beta.Type by number."""
+
+
 def filled(schema: Any, words: list[str], depth: int = 0) -> Any:
     """A value that fits a JSON schema (or Google's dialect of it), made of the given words."""
     schema = schema if isinstance(schema, dict) else {}
@@ -76,7 +88,9 @@ def filled(schema: Any, words: list[str], depth: int = 0) -> Any:
         if isinstance(options, list) and options:
             return filled(options[0], words, depth + 1)
     kind = schema.get("type", "object" if "properties" in schema else "string")
-    kind = str(kind[0] if isinstance(kind, list) and kind else kind).lower()
+    kind = kind[0] if isinstance(kind, list) and kind else kind
+    # proto-JSON takes an enum by its number too, and google-generativeai sends it so.
+    kind = _TYPE_NUMBERS.get(kind, str(kind).lower()) if isinstance(kind, int | str) else "string"
     numbers = [int(word) for word in words if word.isdecimal() and len(word) < 10]
     if kind == "object":
         members = schema.get("properties")

@@ -41,8 +41,9 @@ def is_signature(value: Any) -> bool:
     if value in FREE_SIGNATURES:
         return True
     try:
-        raw = base64.b64decode(value, validate=True)
-    except (binascii.Error, TypeError, ValueError):
+        # proto-JSON takes both alphabets, and google-genai sends the URL-safe one.
+        raw = base64.b64decode(value.replace("-", "+").replace("_", "/"), validate=True)
+    except (AttributeError, binascii.Error, TypeError, ValueError):
         return False
     mark, digest, check = raw[:4], raw[4:36], raw[36:]
     return mark == _MARK and hashlib.sha256(mark + digest).digest()[:8] == check

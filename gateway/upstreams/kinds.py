@@ -10,6 +10,7 @@ from gateway.config.values import UpstreamConfig
 from gateway.upstreams.aistudio import AiStudio
 from gateway.upstreams.codeassist import CodeAssist
 from gateway.upstreams.models import Model
+from gateway.upstreams.vertex import Vertex
 
 
 class Upstream(Protocol):
@@ -32,9 +33,10 @@ class Upstream(Protocol):
         """Return the models of a page and the token of the next page, empty after the last one."""
 
 
-KINDS: Mapping[str, type[AiStudio] | type[CodeAssist]] = {
+KINDS: Mapping[str, type[AiStudio] | type[CodeAssist] | type[Vertex]] = {
     "aistudio": AiStudio,
     "codeassist": CodeAssist,
+    "vertex": Vertex,
 }
 
 

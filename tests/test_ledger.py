@@ -1,0 +1,173 @@
+"""What accounts/ledger.py and accounts/keeper.py keep over a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.accounts.keeper import EVERY_SECONDS, Keeper
+from gateway.accounts.ledger import Corrupt, Ledger, LedgerError, decode, encode
+from gateway.accounts.standing import COOL_LIMIT_SECONDS, Standings, State
+from gateway.calls import Credential
+
+ONE = Credential("one", "studio", "aistudio", "studio/one")
+TWO = Credential("two", "studio", "aistudio", "studio/two", "shared-project")
+MODEL = "gemini-2.5-flash"
+
+
+def _standings() -> Standings:
+    standings = Standings()
+    standings.cool(ONE, MODEL, 1000.0 + 3600.0, 1000.0, "QUOTA_EXHAUSTED")
+    standings.quarantine(TWO, "API_KEY_INVALID", "https://example.com/", 1000.0, 50_000.0)
+    return standings
+
+
+class FileTests(SynchronousTestCase):
+    """The file itself."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+        self.ledger = Ledger(self.directory)
+
+    def test_what_is_saved_is_loaded(self) -> None:
+        """A ledger gives back what was put into it, and its file is for its owner alone."""
+        kept = _standings().dump(1000.0, 50_000.0)
+        self.ledger.save(kept)
+        self.assertEqual(self.ledger.load(), (kept, ""))
+        self.assertEqual(self.ledger.path.stat().st_mode & 0o777, 0o600)
+
+    def test_no_file_is_an_empty_ledger(self) -> None:
+        """The first start finds nothing and says nothing."""
+        self.assertEqual(self.ledger.load(), (None, ""))
+
+    def test_every_flipped_byte_is_noticed(self) -> None:
+        """P11: whichever byte of the file is changed, it is put aside or reads as before, and nothing raises."""
+        kept = _standings().dump(1000.0, 50_000.0)
+        text = encode(kept)
+        for at in range(len(text)):
+            broken = bytearray(text)
+            broken[at] ^= 0x15
+            try:
+                _, content = decode(bytes(broken))
+            except Corrupt:
+                continue
+            self.assertEqual(content, kept, f"byte {at} was changed and not noticed")
+
+    def test_every_shorter_file_is_noticed(self) -> None:
+        """P11: a file cut short anywhere, or empty, is not taken for a ledger."""
+        text = encode(_standings().dump(1000.0, 50_000.0)).rstrip()
+        for length in range(len(text)):
+            self.assertRaises(Corrupt, decode, text[:length])
+
+    def test_corrupt_file_is_put_aside(self) -> None:
+        """P11: what cannot be read is kept under another name, and the sentence for the log names both."""
+        self.ledger.path.write_bytes(b"{")
+        kept, note = self.ledger.load()
+        self.assertIsNone(kept)
+        self.assertIn("standing.corrupt", note)
+        self.assertEqual((self.directory / "standing.corrupt").read_bytes(), b"{")
+        self.assertFalse(self.ledger.path.exists())
+
+    def test_newer_schema_is_refused(self) -> None:
+        """A ledger of a later version is neither read nor touched, and the sentence says what to do."""
+        text = b'{"schema":99,"sha256":"","standings":{"shape":"unknown"}}'
+        self.ledger.path.write_bytes(text)
+        error = self.assertRaises(LedgerError, self.ledger.load)
+        self.assertIn("newer version", str(error))
+        self.assertEqual(self.ledger.path.read_bytes(), text)
+
+
+class KeptTests(SynchronousTestCase):
+    """What comes back after a restart."""
+
+    def test_rests_and_quarantines_outlast_a_restart(self) -> None:
+        """A day's quota is still used up after a restart on another monotonic clock; a refused key stays out."""
+        kept = _standings().dump(1000.0, 50_000.0)
+        after = Standings()
+        after.restore(kept, 7.0, 50_600.0)
+        resting = after.availability(ONE, MODEL, 7.0)
+        self.assertEqual(resting.state, State.COOLING)
+        self.assertEqual(after.availability(ONE, MODEL, 7.0 + 2999.9).usable, True, "a long rest is probed")
+        self.assertEqual(after.availability(TWO, MODEL, 7.0).state, State.QUARANTINED)
+
+    def test_new_key_of_the_same_name_is_not_held_to_the_old_ones_account(self) -> None:
+        """An operator who replaces a refused key and starts again has a working credential."""
+        after = Standings()
+        after.restore(_standings().dump(1000.0, 50_000.0), 7.0, 50_600.0)
+        mended = attrs.evolve(TWO, mark="another secret's digest")
+        self.assertEqual(after.availability(mended, MODEL, 7.0).state, State.OK)
+
+    def test_clock_that_jumped_back_does_not_lengthen_a_rest_beyond_the_limit(self) -> None:
+        """K6: a deadline far in the future, as after a clock that was set back, is clamped."""
+        kept = _standings().dump(1000.0, 50_000.0)
+        after = Standings()
+        after.restore(kept, 0.0, -1e9)
+        after.prune(COOL_LIMIT_SECONDS + 121.0)
+        self.assertEqual(after.availability(ONE, MODEL, COOL_LIMIT_SECONDS + 121.0).state, State.OK)
+
+    def test_rest_that_is_over_is_forgotten(self) -> None:
+        """A deadline that has passed while nothing ran leaves nothing behind."""
+        after = Standings()
+        after.restore(_standings().dump(1000.0, 50_000.0), 0.0, 60_000.0)
+        self.assertEqual(after.availability(ONE, MODEL, 0.0).state, State.OK)
+
+
+class _Disk:
+    """A ledger whose disk may be full."""
+
+    def __init__(self) -> None:
+        self.path = Path("standing.json")
+        self.full = False
+        self.saved: list[Mapping[str, Any]] = []
+
+    def load(self) -> tuple[dict[str, Any] | None, str]:
+        return None, ""
+
+    def save(self, kept: Mapping[str, Any]) -> None:
+        if self.full:
+            raise OSError(28, "No space left on device")
+        self.saved.append(kept)
+
+
+class KeeperTests(SynchronousTestCase):
+    """When the standings are written."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.disk = _Disk()
+        self.standings = Standings()
+        self.keeper = Keeper(self.standings, self.disk, self.clock, lambda: 50_000.0)  # type: ignore[arg-type]
+        self.keeper.load()
+        self.keeper.start()
+
+    def test_change_is_written_within_a_second_and_only_once(self) -> None:
+        """What changed is on disk soon, and what did not change is not written again."""
+        self.clock.advance(EVERY_SECONDS)
+        self.assertEqual(self.disk.saved, [])
+        self.standings.cool(ONE, MODEL, 500.0, 0.0)
+        self.clock.pump([EVERY_SECONDS] * 3)
+        self.assertEqual(len(self.disk.saved), 1)
+
+    def test_end_writes_what_is_left(self) -> None:
+        """A change just before the stop is not lost, and nothing is left running."""
+        self.standings.set_enabled(ONE, False)
+        self.keeper.stop()
+        self.assertEqual(self.disk.saved[-1]["disabled"], [{"upstream": "studio", "name": "one"}])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_full_disk_costs_nothing_and_is_retried(self) -> None:
+        """P6: with a full disk the standings go on in memory; with space again they are written."""
+        self.disk.full = True
+        self.standings.cool(ONE, MODEL, 500.0, 0.0)
+        self.clock.pump([EVERY_SECONDS] * 3)
+        self.assertTrue(self.keeper.failing)
+        self.disk.full = False
+        self.clock.advance(EVERY_SECONDS)
+        self.assertFalse(self.keeper.failing)
+        self.assertEqual(len(self.disk.saved), 1)
