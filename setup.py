@@ -23,6 +23,7 @@ setup(
     # twisted/ and twisted/plugins have no __init__.py here: one would overwrite Twisted's own.
     packages=find_packages(include=["gateway", "gateway.*"]) + ["twisted.plugins"],
     package_data={"gateway": ["py.typed"]},
+    entry_points={"console_scripts": ["antigravity=gateway.cli:main"]},
     data_files=[("share/antigravity-gateway", ["conf/antigravity.yaml", "conf/requirements.lock"])],
     install_requires=[
         # 26.4: the request parser's fixes up to then are part of the gateway's door.
@@ -43,9 +44,15 @@ setup(
         "attrs>=23.1",
     ],
     extras_require={
+        "adc": [
+            # 2.39: the first that declares Python 3.13; its tokens are fetched through requests.
+            "google-auth[requests]>=2.39",
+        ],
         "test": [
             # 6.100: explicit stateful and settings APIs that the suite uses.
             "hypothesis>=6.100",
+            # As in `adc`: two tests run the library itself, and are skipped without it.
+            "google-auth[requests]>=2.39",
         ],
         "develop": [
             "build>=1.2",

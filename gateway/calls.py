@@ -100,6 +100,8 @@ class Call:
     api_version: str = "v1beta"
     server_timeout_seconds: float | None = None
     """What the client allows for the whole call (``X-Server-Timeout``)."""
+    fixed: str | None = None
+    """The label of the one credential that may serve it, where the operator says so."""
 
     @property
     def streams(self) -> bool:
@@ -108,6 +110,21 @@ class Call:
 
 
 @attrs.frozen
+class Terms:
+    """How much a credential is used, compared with others."""
+
+    weight: float = 1.0
+    """Its share among its equals; above zero."""
+    priority: int = 0
+    """Lower is preferred: a higher number is used when no usable credential of a lower one is left."""
+    max_concurrent: int = 0
+    """How many requests may use it at a time; 0 for no limit."""
+
+
+DEFAULT_TERMS = Terms()
+
+
+@attrs.frozen(cache_hash=True)
 class Credential:
     """Who a request goes out as; what authenticates it is held apart, by a token source."""
 
@@ -122,6 +139,8 @@ class Credential:
     project: str = ""
     mark: str = ""
     """A digest of its secret: what is held against one key is not held against the next one of the same name."""
+    terms: Terms = attrs.field(default=DEFAULT_TERMS, eq=False)
+    """No part of its identity: sessions and standings outlive a change of these."""
 
     @property
     def owner(self) -> str:
@@ -229,6 +248,35 @@ class Attempt:
     reason: str
     """Empty for the attempt that was good."""
     seconds: float
+    why: str = ""
+    """Why this credential; see routing.rotation."""
+    waited: float = 0.0
+    """For how many seconds the request had waited for a free credential."""
+
+
+@attrs.frozen
+class Option:
+    """What one credential was to a request when one was chosen."""
+
+    label: str
+    upstream: str
+    state: str
+    """A State of its standing, or ``tried``, or ``busy`` where it has as many requests as it may."""
+    reason: str
+    """Why it is in that state, or why a usable one was passed over."""
+    free_seconds: float | None
+    """When it may be used again, if time alone decides."""
+    chosen: bool
+
+
+@attrs.frozen
+class Decision:
+    """One choice, with everybody who might have been chosen."""
+
+    options: tuple[Option, ...]
+    why: str
+    """Why this one; empty where nobody was chosen."""
+    waited: float
 
 
 @attrs.define(eq=False)
@@ -247,6 +295,8 @@ class Journal:
     upstream: str = ""
     trace_id: str = ""
     attempts: list[Attempt] = attrs.field(factory=list)
+    decisions: list[Decision] = attrs.field(factory=list)
+    """Kept only where somebody looks: with the log at debug."""
     started: float = 0.0
     first_byte: float | None = None
     """Monotonic seconds, as ``started``."""

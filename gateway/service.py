@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from treq.client import HTTPClient
 from twisted.application import service
 from twisted.application.strports import service as listening
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.components import Componentized
 
 from gateway import __version__
-from gateway.accounts import store
+from gateway.accounts import adc, serviceaccount, store
 from gateway.accounts.keeper import Keeper
 from gateway.accounts.ledger import Ledger, LedgerError
 from gateway.accounts.oauth import TokenUnavailable, refresh_request
@@ -31,7 +31,7 @@ from gateway.accounts.standing import Standings
 from gateway.accounts.statedir import StateDirectory
 from gateway.accounts.tokens import RefreshedToken, StaticToken, TokenSource
 from gateway.calls import Credential, HttpRequest, Recorder, Secret
-from gateway.config import Config, OAuthConfig, UpstreamConfig
+from gateway.config import CloudCredentialConfig, Config, OAuthConfig, UpstreamConfig
 from gateway.edge.gate import Gate
 from gateway.edge.keys import KeyRing
 from gateway.edge.site import GatewaySite
@@ -140,6 +140,11 @@ class Composition:
         for key in config.credentials:
             source: TokenSource = StaticToken(key.api_key)
             members.append(self._member(config, upstream, key.name, key.project, key.api_key, source))
+        for one in config.cloud:
+            # Application defaults have no secret of ours to tell apart.
+            secret = one.service_account.private_key if one.service_account else Secret("")
+            tokens = self._cloud_tokens(one)
+            members.append(self._member(config, upstream, one.name, one.project, secret, tokens))
         if config.oauth is not None:
             for account in accounts(config):
                 project = account.project or config.project
@@ -186,12 +191,41 @@ class Composition:
 
         return RefreshedToken(request, account.refresh_token, self._send, self.reactor.seconds, save)
 
+    def _cloud_tokens(self, credential: CloudCredentialConfig) -> TokenSource:
+        seconds = self.reactor.seconds
+        if credential.service_account is not None:
+            return serviceaccount.token_source(
+                credential.service_account, self._send, seconds, time.time, USER_AGENT
+            )
+        return adc.token_source(
+            adc.library(),
+            lambda function: deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function),
+            seconds,
+            time.time,
+        )
+
     async def _send(self, request: HttpRequest) -> tuple[int, bytes]:
         try:
             exchange = await self.wire.open(request, TOKEN_SECONDS)
             return exchange.status, await exchange.read(TOKEN_BYTES, TOKEN_SECONDS)
         except WireError as error:
             raise TokenUnavailable(f"the token endpoint gave no answer ({error.kind})") from None
+
+
+class CannotStart(SystemExit, Exception):
+    """The start ends here, with status 1.
+
+    It is an Exception too, because of nothing else twistd tells the shell that started a daemon: that shell would
+    wait for ever, and the pid file would stay.
+    """
+
+
+def _cannot_start(sentence: str) -> CannotStart:
+    _log.critical("{why}", why=sentence)
+    error = CannotStart(sentence)
+    # A number as its code lets the interpreter end without saying it all again.
+    error.code = 1
+    return error
 
 
 class Gateway(service.Service):
@@ -222,7 +256,7 @@ class Gateway(service.Service):
     def setServiceParent(self, parent: Any) -> None:
         """Join an application, and take over how it logs; see service.Service."""
         if isinstance(parent, Componentized):
-            logs.install(parent, self._config.log, self._options)
+            logs.install(parent, self._config.log, self._options, self._reactor)
         super().setServiceParent(parent)
 
     def privilegedStartService(self) -> None:
@@ -234,8 +268,7 @@ class Gateway(service.Service):
         self._open_state()
         agent, pool = stock_agent(self._reactor, self._config.timeouts.connect)
         self._close_pool = pool.closeCachedConnections
-        client: HTTPClient = LeanClient(agent)
-        wire = TreqWire(client, self._reactor)
+        wire = TreqWire(LeanClient(agent), self._reactor)
         composition = Composition(self._config, self._reactor, wire, LogRecorder())
         self._composition = composition
         self._load_standings(composition.keeper)
@@ -244,8 +277,7 @@ class Gateway(service.Service):
             try:
                 listener.privilegedStartService()
             except CannotListenError as error:
-                _log.critical("cannot listen on {where}: {why}", where=description, why=str(error.socketError))
-                raise SystemExit(f"antigravity: cannot listen on {description}: {error.socketError}") from None
+                raise _cannot_start(f"cannot listen on {description}: {error.socketError}") from None
             self._listeners.append(listener)
 
     def _open_state(self) -> None:
@@ -253,7 +285,7 @@ class Gateway(service.Service):
         try:
             state.open()
         except store.StoreError as error:
-            raise SystemExit(f"antigravity: {error}") from None
+            raise _cannot_start(str(error)) from None
         except OSError as error:
             _log.warn("the state directory cannot be used, and nothing outlasts this run: {why}", why=str(error))
         self._state = state
@@ -262,7 +294,7 @@ class Gateway(service.Service):
         try:
             keeper.load()
         except LedgerError as error:
-            raise SystemExit(f"antigravity: {error}") from None
+            raise _cannot_start(str(error)) from None
         except OSError as error:
             _log.warn("the standings of the last run cannot be read: {why}", why=str(error))
 
@@ -327,7 +359,7 @@ class Gateway(service.Service):
                 seconds=self._config.timeouts.drain,
                 count=composition.site.busy,
             )
-            await composition.site.drained(self._config.timeouts.drain)
+        await composition.site.drained(self._config.timeouts.drain)
         composition.site.abort_all()
         await self._close_pool()
         composition.keeper.stop()

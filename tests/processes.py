@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -298,8 +299,6 @@ class DaemonCase(TestCase):
         self, *arguments: str, environ: Mapping[str, str] | None = None, options: Iterable[str] = ("-n", "--pidfile=")
     ) -> Child:
         """Start twistd in a directory of the test's own; it is killed at the end of the test."""
-        import sys
-
         program = Path(sys.executable).with_name("twistd")
         child = spawn(
             reactor,
@@ -326,7 +325,7 @@ class DaemonCase(TestCase):
         """Write a configuration file with a free port, and return both; JSON is YAML."""
         port = free_port()
         proxy = {"listen": f"tcp:{port}:interface=127.0.0.1", **sections.pop("proxy", {})}
-        document = {"proxy": proxy, "state_dir": str(self.home / "state"), **sections}
+        document = {"proxy": proxy, "state_dir": str(self.home / f"state-{port}"), **sections}
         if upstreams is not None:
             document["upstreams"] = upstreams
         path = self.home / f"antigravity-{port}.yaml"

@@ -91,7 +91,7 @@ class MergingTests(SynchronousTestCase):
     """Three sources, one list."""
 
     def test_sources_are_laid_over_each_other_member_by_member(self) -> None:
-        """The configuration over the package's table over what upstreams list; what one lacks another gives."""
+        """The configuration over what upstreams list over the package's table; what one lacks another gives."""
         catalog = Catalog(
             table=listing(Model("both", version="table", input_tokens=10)),
             configured=listing(Model("both", input_tokens=20), Model("mine")),
@@ -99,7 +99,7 @@ class MergingTests(SynchronousTestCase):
         )
         self.assertEqual(
             catalog.get("both"),
-            Model("both", display_name="Both", version="table", input_tokens=20, output_tokens=5),
+            Model("both", display_name="Both", version="up", input_tokens=20, output_tokens=5),
         )
         self.assertEqual(ids(catalog, 0), [["both", "mine", "theirs"]])
 
@@ -115,6 +115,12 @@ class MergingTests(SynchronousTestCase):
         catalog = Catalog(TABLE, {}).with_listing("a", [Model("x")])
         for upstream, model, known in (("a", "x", True), ("b", "x", False), ("a", "gemini-2.5-flash", False)):
             self.assertIs(catalog.knows(upstream, model), known, f"{upstream} {model}")
+
+    def test_name_that_a_wildcard_stands_for_can_be_got(self) -> None:
+        """llama-index gets its model before it uses it: such a name is there, although the list leaves it out."""
+        catalog = Catalog(listing(Model("real", input_tokens=7)), {}, aliases=Aliases.build([("gpt-*", "real")]))
+        self.assertEqual(catalog.get("gpt-4o"), Model("gpt-4o", description="Alias of real.", input_tokens=7))
+        self.assertEqual([model.id for model in catalog.page(None, "")[0]], ["real"])
 
     def test_exact_alias_is_listed_under_its_own_name(self) -> None:
         """With its model's limits, and what it stands for in its description."""

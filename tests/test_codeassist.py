@@ -198,6 +198,16 @@ class UnwrapTests(SynchronousTestCase):
             self.assertRaises(splice.NotAnObject, unwrap, data)
 
 
+class SurrogateTests(SynchronousTestCase):
+    """What the parser refuses and Google's does not."""
+
+    def test_lone_surrogate_in_an_answer_is_passed_on_byte_for_byte(self) -> None:
+        """An answer cut within an emoji reaches the client as upstream wrote it."""
+        inner = rb'{"candidates":[{"content":{"parts":[{"text":"half \ud83d"}]}}],"x":"\ud83d\ude00"}'
+        event = unwrap(b'{"response": ' + inner + b', "traceId": "t1"}')
+        self.assertEqual((event.data, event.trace_id, event.error), (inner, "t1", b""))
+
+
 class ListingTests(SynchronousTestCase):
     """The model list."""
 
@@ -206,7 +216,8 @@ class ListingTests(SynchronousTestCase):
         upstream = CodeAssist(UpstreamConfig("accounts", "codeassist", (BASE,)))
         request = upstream.listing(BASE, WHO, TOKEN, "")
         assert request is not None
-        self.assertEqual((request.url, request.body), (BASE.encode() + b":fetchAvailableModels", b'{"project":"proj-1"}'))
+        self.assertEqual(request.url, BASE.encode("ascii") + b":fetchAvailableModels")
+        self.assertEqual(request.body, b'{"project":"proj-1"}')
         body = b'{"models":{"m":{"displayName":"M","maxTokens":10,"maxOutputTokens":20,"quotaInfo":{}},"n":{}},"x":1}'
         expected = [Model("m", "M", input_tokens=10, output_tokens=20), Model("n")]
         self.assertEqual(upstream.listed(body), (expected, ""))

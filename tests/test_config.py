@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from gateway.config import (
     simulated,
 )
 from gateway.config.nodes import KNOWN
+from tests.keyfiles import key_file
 
 HERE = Path(__file__).parent.parent
 HOME = {"HOME": "/home/someone"}
@@ -91,8 +94,8 @@ ERRORS: tuple[tuple[str, str, str], ...] = (
     ("proxy: {hosts: []}\n" + STUDIO, "proxy.hosts", "not served by this version yet; remove it"),
     ("proxy: {half_close: leave}\n" + STUDIO, "proxy.half_close", "not served by this version yet"),
     (studio("proxy: x"), "upstreams.studio.proxy", "not served by this version yet; remove it"),
-    ("upstreams: {cloud: {kind: vertex}}", "upstreams.cloud.kind", "not served by this version yet"),
-    (credential("service_account_file: x"), "credentials[0].service_account_file", "not served by this"),
+    ("upstreams: {cloud: {kind: vertex}}", "upstreams.cloud", "it has no credentials"),
+    (credential("service_account_file: x"), "credentials[0].service_account_file", "only kind vertex has this"),
     ("routing: {strategy: sticky}\n" + STUDIO, "routing.strategy", "not served by this version yet"),
     ("timeouts: {queue: 0}\n" + STUDIO, "timeouts.queue", "not served by this version yet"),
     ("limits: {streams: 1}\n" + STUDIO, "limits.streams", "not served by this version yet"),
@@ -346,16 +349,22 @@ class Reading(Files):
         )
         self.assertEqual(example.upstreams[0].credentials[0].api_key, Secret("k"))
 
-    def test_example_file_s_other_upstream_is_right_too(self) -> None:
-        """What is commented out loads once its marks are taken away and its secret exists."""
+    def test_example_file_s_other_upstreams_are_right_too(self) -> None:
+        """What is commented out loads once its marks are taken away and its secrets exist."""
         text = (HERE / "conf" / "antigravity.yaml").read_text("utf-8")
         head, mark, tail = text.partition("  # accounts:\n")
-        block, end, rest = (mark + tail).partition("\nrouting:")
-        block = "".join("  " + line[4:] + "\n" for line in block.splitlines() if line.startswith("  # "))
+        blocks, end, rest = (mark + tail).partition("\nrouting:")
+        block = ""
+        for paragraph in blocks.split("\n\n"):
+            # In front of an upstream's name stands prose.
+            lines = dropwhile(lambda line: not re.fullmatch("  # [a-z]+:", line), paragraph.splitlines())
+            block += "".join("  " + line[4:] + "\n" for line in lines)
         self.write("client-secret", "hidden\n")
+        self.write("service-account.json", key_file())
         config = self.load(head + block + end + rest, {**HOME, "GEMINI_API_KEY": "k"})
-        self.assertEqual([upstream.name for upstream in config.upstreams], ["studio", "accounts"])
+        self.assertEqual([upstream.name for upstream in config.upstreams], ["studio", "accounts", "cloud"])
         self.assertEqual(config.upstreams[1].envelope, EnvelopeConfig())
+        self.assertEqual(config.upstreams[2].cloud[0].project, "its-project")
 
     def test_every_key_is_documented_and_in_the_example(self) -> None:
         """What can be written is explained in docs/configure.rst and shown in conf/antigravity.yaml."""

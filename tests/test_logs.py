@@ -12,6 +12,7 @@ import textwrap
 from typing import Any
 
 from twisted.application.service import Application
+from twisted.internet.testing import MemoryReactor
 from twisted.logger import ILogObserver, Logger, LogLevel, LogPublisher
 from twisted.python import log as legacy
 from twisted.python.failure import Failure
@@ -230,7 +231,7 @@ class Installing(SynchronousTestCase):
 
     def installed(self, **options: Any) -> Any:
         application = Application("trial")
-        install(application, LogConfig("info", "json"), options)
+        install(application, LogConfig("info", "json"), options, MemoryReactor())
         return application.getComponent(ILogObserver, None)
 
     def test_foreground_writes_to_standard_output(self) -> None:
@@ -289,7 +290,8 @@ TAP = """
             self.options = options
 
         def setServiceParent(self, parent):
-            install(parent, LogConfig("info", "json"), self.options.parent)
+            from twisted.internet import reactor
+            install(parent, LogConfig("info", "json"), self.options.parent, reactor)
             super().setServiceParent(parent)
 
         def startService(self):

@@ -42,14 +42,19 @@ class FinalTests(SynchronousTestCase):
 
     def test_upstreams_own_error_is_shown_with_what_was_tried(self) -> None:
         """Its other members keep their bytes, its own details come first."""
-        body = b'{"x": 1e400, "error" : {"code":429, "message":"\\u00e9", "details": [ {"a" : 1.0} ], "n": 1e400}}'
+        body = (
+            b'{"x": 1e40, "error" : {"code":429, "status":"X", "message":"\\u00e9", "details": [ {"a" : 1.0} ],'
+            b' "n": 1e40}}'
+        )
         refusal = final([Failure(QUOTA, body)], ATTEMPTS, None)
         self.assertEqual(refusal.status, 429)
         self.assertTrue(
-            refusal.body.startswith(b'{"x":1e400,"error":{"code":429,"message":"\\u00e9","details":[{"a" : 1.0},{'),
+            refusal.body.startswith(
+                b'{"x":1e40,"error":{"code":429,"status":"X","message":"\\u00e9","details":[{"a" : 1.0},{'
+            ),
             refusal.body,
         )
-        self.assertTrue(refusal.body.endswith(b'}],"n":1e400}}'), refusal.body)
+        self.assertTrue(refusal.body.endswith(b'}],"n":1e40}}'), refusal.body)
         self.assertEqual(details(refusal), [{"a": 1.0}, LISTED])
 
     def test_error_without_details_gets_some(self) -> None:
@@ -109,7 +114,8 @@ class NobodyTests(SynchronousTestCase):
         """K4: Retry-After and RetryInfo say when."""
         for free_in, seconds in ((0.0, 1.0), (0.2, 1.0), (37.01, 38.0)):
             error = nobody(free_in)
-            self.assertEqual((error.code, error.status, error.retry_after_seconds), (429, "RESOURCE_EXHAUSTED", seconds))
+            self.assertEqual((error.code, error.status), (429, "RESOURCE_EXHAUSTED"), free_in)
+            self.assertEqual(error.retry_after_seconds, seconds, free_in)
 
     def test_nobody_at_all_is_503_without_a_time(self) -> None:
         """K5: no waiting helps."""

@@ -41,14 +41,14 @@ class ChooseTests(SynchronousTestCase):
 
     def test_least_busy_then_least_recently_used(self) -> None:
         """Load spreads over all; of those equally busy the one that rested longest comes first."""
+        leases = []
         for expected in (A, B, C):
-            choice = self.chosen([A, B, C])
-            self.assertEqual(choice, Choice(expected, "least used"))
-            self.standings.lease(expected)
-        for one in (B, A, C):
-            self.standings.release(one)
+            self.assertEqual(self.chosen([A, B, C]), Choice(expected, "least used"))
+            leases.append(self.standings.lease(expected, "m", 0.0))
+        for lease in reversed(leases):
+            self.standings.release(lease)
         self.assertEqual(self.chosen([C, B, A]), Choice(A, "least used"))
-        self.standings.lease(A)
+        self.standings.lease(A, "m", 0.0)
         self.assertEqual(self.chosen([A, B, C]), Choice(B, "least used"))
 
     def test_rotation_goes_to_another_at_once(self) -> None:
@@ -60,21 +60,21 @@ class ChooseTests(SynchronousTestCase):
     def test_session_stays_while_its_credential_is_usable(self) -> None:
         """However busy it is, and whatever upstream is preferred."""
         for _ in range(5):
-            self.standings.lease(B)
+            self.standings.lease(B, "m", 0.0)
         self.assertEqual(self.chosen([A, B, C], bound=B), Choice(B, "session"))
         self.assertEqual(self.chosen([A, OTHER], preferred={"up"}, bound=OTHER), Choice(OTHER, "session"))
 
     def test_session_leaves_a_credential_that_is_not_usable(self) -> None:
         """Cooling, in quarantine, or not open to this request."""
         self.standings.cool(A, "m", 10.0, 0.0)
-        self.standings.quarantine(B, "R")
+        self.standings.unusable(B, "R")
         for bound in (A, B, OTHER):
             self.assertEqual(self.chosen([A, B, C], bound=bound), Choice(C, "least used"), bound.label)
         self.assertEqual(self.chosen([A, B, C], bound=A, now=10.0), Choice(A, "session"))
 
     def test_upstream_that_has_the_model_comes_first(self) -> None:
         """Even where it is busier; the others still serve when it cannot."""
-        self.standings.lease(OTHER)
+        self.standings.lease(OTHER, "m", 0.0)
         self.assertEqual(self.chosen([A, OTHER], preferred={"other"}), Choice(OTHER, "least used"))
         self.assertEqual(self.chosen([A, OTHER], preferred={"other"}, tried={OTHER}), Choice(A, "rotation"))
         self.assertEqual(self.chosen([A, OTHER], preferred={"unknown"}), Choice(A, "least used"))
@@ -90,7 +90,7 @@ class ChooseTests(SynchronousTestCase):
     def test_nobody_says_who_is_free_first(self) -> None:
         """K4, K5: the earliest of those that cool; none where all are in quarantine or there is nobody."""
         self.assertEqual(self.chosen([]), Nobody(None))
-        self.standings.quarantine(A, "R")
+        self.standings.unusable(A, "R")
         self.assertEqual(self.chosen([A]), Nobody(None))
         self.standings.cool(A, "m", 1.0, 0.0)
         self.standings.cool(B, "m", 20.0, 0.0)
@@ -98,7 +98,7 @@ class ChooseTests(SynchronousTestCase):
         self.assertEqual(self.chosen([A, B, C]), Nobody(10.0))
 
     @given(
-        st.lists(st.tuples(st.integers(0, 7), st.sampled_from(["", "p", "q"])), min_size=1, unique_by=lambda row: row[0]),
+        st.dictionaries(st.integers(0, 7), st.sampled_from(["", "p", "q"]), min_size=1),
         st.sets(st.integers(0, 7)),
         st.sets(st.integers(0, 7)),
         st.dictionaries(st.integers(0, 7), st.floats(0, 20)),
@@ -109,7 +109,7 @@ class ChooseTests(SynchronousTestCase):
     @settings(deadline=None, max_examples=300)
     def test_choice_is_always_one_that_may_be_used(
         self,
-        rows: list[tuple[int, str]],
+        rows: dict[int, str],
         tried: set[int],
         out: set[int],
         cooling: dict[int, float],
@@ -117,20 +117,20 @@ class ChooseTests(SynchronousTestCase):
         bound: int,
         now: float,
     ) -> None:
-        """Never one that was tried, cools or is in quarantine; the session's own where it may; nobody only if none may."""
-        all_of_them = {number: credential(str(number), project) for number, project in rows}
+        """Never one tried, cooling or in quarantine; the session's own where it may; nobody only if none may."""
+        all_of_them = {number: credential(str(number), project) for number, project in rows.items()}
         standings = Standings()
         for number, one in all_of_them.items():
             if number in out:
-                standings.quarantine(one, "R")
+                standings.unusable(one, "R")
             if number in cooling:
                 standings.cool(one, "m", cooling[number], 0.0)
             for _ in range(leases.count(number)):
-                standings.lease(one)
+                standings.lease(one, "other", 0.0)
         usable = [
             one
             for number, one in all_of_them.items()
-            if number not in tried and number not in out and standings.cooling_until(one, "m", now) <= now
+            if number not in tried and number not in out and standings.availability(one, "m", now).usable
         ]
         own = all_of_them.get(bound)
         choice = choose(
@@ -147,6 +147,14 @@ class ChooseTests(SynchronousTestCase):
             self.assertTrue(choice.free_at is None or choice.free_at > now)
         else:
             self.assertIn(choice.credential, usable)
+            number = int(choice.credential.name)
+            self.assertFalse(number in tried or number in out)
+            resting = [
+                at
+                for who, at in cooling.items()
+                if who == number or (rows[number] and rows.get(who) == rows[number])
+            ]
+            self.assertLessEqual(max(resting, default=0.0), now)
             if own in usable:
                 self.assertEqual(choice, Choice(own, "session"))
             else:

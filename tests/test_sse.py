@@ -138,7 +138,7 @@ class DecoderTests(SynchronousTestCase):
         pieces = [text[start:end] for start, end in pairwise(edges)]
         self.assertEqual(decoded(pieces), decoded([text]))
 
-    @given(st.lists(st.binary(min_size=1, max_size=20).filter(lambda data: not set(data) & {10, 13, 32})))
+    @given(st.lists(st.binary(min_size=1, max_size=20).filter(lambda data: not set(data) & {10, 13, 32, 0x85, 0x80})))
     @settings(deadline=None)
     def test_what_is_framed_is_decoded_again(self, payloads: list[bytes]) -> None:
         """The two halves of the module agree with each other."""
@@ -230,11 +230,19 @@ class FrameTests(SynchronousTestCase):
             (b'{"a":1}', b'data: {"a":1}\n\n'),
             (b"[DONE]", b"data: [DONE]\n\n"),
             (b'{"a":\n1,\r\n"b":2\r}', b'data: {"a":1,"b":2}\n\n'),
-            ('{"t":"é\u2028"}'.encode(), 'data: {"t":"é\u2028"}\n\n'.encode()),
+            ('{"t":"é\u2028\u2029\u0085"}'.encode(), 'data: {"t":"é\\u2028\\u2029\\u0085"}\n\n'.encode()),
+            ('{"t":"\u2027\u0084\u00a0"}'.encode(), 'data: {"t":"\u2027\u0084\u00a0"}\n\n'.encode()),
             (b'{"t":"\xff\x00"}', b'data: {"t":"\xff\x00"}\n\n'),
         ]
         for payload, event in table:
             self.assertEqual(sse.frame(payload), event, repr(payload))
+
+    def test_no_reader_of_lines_sees_a_break_within_an_event(self) -> None:
+        """google-genai 2 takes Unicode's line breaks for the end of a line, and fails on the rest."""
+        text = "".join(map(chr, (*range(0x20, 0x300), *range(0x2000, 0x2100))))
+        event = sse.frame(json.dumps({"t": text}, ensure_ascii=False).encode()).decode()
+        self.assertEqual(len(event.splitlines()), 2)
+        self.assertEqual(json.loads(event[6:])["t"], text)
 
     def test_json_keeps_its_meaning_without_its_line_breaks(self) -> None:
         """A pretty-printed object says the same on one line."""

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import math
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.accounts.standing import COOL_LIMIT_SECONDS, STRIKES_SECONDS, Quarantine, Standings
+from gateway.accounts.standing import (
+    COOL_LIMIT_SECONDS,
+    EJECT_AFTER,
+    EJECT_LIMIT_SECONDS,
+    EJECT_SECONDS,
+    FORGET_SECONDS,
+    LONG_SECONDS,
+    PROBE_EVERY_SECONDS,
+    Condemned,
+    Standings,
+    State,
+)
 from gateway.calls import Credential
 
 
@@ -15,139 +29,250 @@ def credential(name: str, project: str = "", upstream: str = "up") -> Credential
 
 
 ONE, TWO = credential("one"), credential("two")
+BASE = "https://a.test"
 
 
-class CoolingTests(SynchronousTestCase):
-    """Rests of (quota owner, model)."""
+class StandingCase(SynchronousTestCase):
+    """Fresh standings."""
 
     def setUp(self) -> None:
         self.standings = Standings()
 
-    def rests(self, who: Credential, model: str, now: float) -> bool:
-        return self.standings.cooling_until(who, model, now) > now
+    def state(self, who: Credential, model: str, now: float) -> State:
+        return self.standings.availability(who, model, now).state
+
+    def usable(self, who: Credential, model: str, now: float) -> bool:
+        return self.standings.availability(who, model, now).usable
+
+
+class CoolingTests(StandingCase):
+    """Rests of (quota owner, model)."""
 
     def test_rest_is_the_pairs_alone(self) -> None:
         """U9: one model's quota locks neither the credential's other models nor other credentials."""
-        self.standings.cool(ONE, "m", 10.0, 0.0)
-        table = [(ONE, "m", 0.0, True), (ONE, "m", 9.999, True), (ONE, "m", 10.0, False), (ONE, "n", 0.0, False),
-                 (TWO, "m", 0.0, False), (credential("one", upstream="other"), "m", 0.0, False)]  # fmt: skip
-        for who, model, now, resting in table:
-            self.assertIs(self.rests(who, model, now), resting, f"{who.label} {model} at {now}")
+        self.standings.cool(ONE, "m", 10.0, 0.0, "R")
+        table = [
+            (ONE, "m", 0.0, False),
+            (ONE, "m", 9.999, False),
+            (ONE, "m", 10.0, True),
+            (ONE, "n", 0.0, True),
+            (TWO, "m", 0.0, True),
+            (credential("one", upstream="other"), "m", 0.0, True),
+        ]
+        for who, model, now, usable in table:
+            self.assertIs(self.usable(who, model, now), usable, f"{who.label} {model} at {now}")
+        found = self.standings.availability(ONE, "m", 1.0)
+        self.assertEqual((found.state, found.free_at, found.reason), (State.COOLING, 10.0, "R"))
 
     def test_credentials_of_one_project_rest_together(self) -> None:
         """Google's quotas belong to projects, so a second key of the same project is no help."""
         self.standings.cool(credential("a", "p"), "m", 10.0, 0.0)
-        self.assertTrue(self.rests(credential("b", "p"), "m", 0.0))
-        self.assertTrue(self.rests(credential("c", "p", "other"), "m", 0.0))
-        self.assertFalse(self.rests(credential("d", "q"), "m", 0.0))
+        table = [("b", "p", "up", False), ("c", "p", "other", False), ("d", "q", "up", True), ("a", "", "up", True)]
+        for name, project, upstream, usable in table:
+            self.assertIs(self.usable(credential(name, project, upstream), "m", 0.0), usable, name)
 
     def test_longer_rest_already_ordered_stands(self) -> None:
         """A late answer that asks for less does not shorten it."""
-        self.standings.cool(ONE, "m", 10.0, 0.0)
-        self.standings.cool(ONE, "m", 5.0, 1.0)
-        self.assertEqual(self.standings.cooling_until(ONE, "m", 1.0), 10.0)
-        self.standings.cool(ONE, "m", 20.0, 1.0)
-        self.assertEqual(self.standings.cooling_until(ONE, "m", 1.0), 20.0)
+        for ordered, now, until in ((10.0, 0.0, 10.0), (5.0, 1.0, 10.0), (20.0, 1.0, 20.0)):
+            self.standings.cool(ONE, "m", ordered, now)
+            self.assertEqual(self.standings.availability(ONE, "m", now).free_at, until, ordered)
 
     def test_rest_has_a_limit(self) -> None:
         """No upstream puts a credential away for ever."""
         self.standings.cool(ONE, "m", 1e12, 100.0)
-        self.assertEqual(self.standings.cooling_until(ONE, "m", 100.0), 100.0 + COOL_LIMIT_SECONDS)
+        self.assertTrue(self.usable(ONE, "m", 100.0 + COOL_LIMIT_SECONDS))
 
     def test_success_that_began_before_a_rest_does_not_end_it(self) -> None:
         """U9: no attempt before the rest is over, though a call from before it may still end well."""
+        before = self.standings.lease(ONE, "m", 0.0)
         self.standings.cool(ONE, "m", 10.0, 0.0)
-        self.standings.succeeded(ONE, "m")
-        self.assertTrue(self.rests(ONE, "m", 9.0))
-        self.assertFalse(self.rests(ONE, "m", 10.0))
+        self.standings.succeeded(before)
+        self.assertFalse(self.usable(ONE, "m", 9.999))
+        self.assertEqual(self.standings.strikes(ONE, "m"), 1)
 
-    def test_strikes_count_until_an_answer(self) -> None:
+    def test_one_probe_at_a_time_goes_out_after_a_rest(self) -> None:
+        """K10: who comes while it is out is told to wait; its success frees all."""
+        self.standings.cool(ONE, "m", 10.0, 0.0)
+        self.assertEqual((self.state(ONE, "m", 10.0), self.usable(ONE, "m", 10.0)), (State.HALF_OPEN, True))
+        probe = self.standings.lease(ONE, "m", 10.0)
+        found = self.standings.availability(ONE, "m", 11.0)
+        self.assertEqual((found.state, found.usable), (State.HALF_OPEN, False))
+        self.assertGreater(found.free_at or 0.0, 11.0)
+        self.standings.succeeded(probe)
+        self.assertEqual(self.state(ONE, "m", 11.0), State.OK)
+        self.standings.release(probe)
+        self.assertEqual(self.standings.in_flight(), {("up", "one"): 0})
+
+    def test_probe_that_decides_nothing_lets_another_go(self) -> None:
+        """L1: a client that left blames nobody and blocks nobody."""
+        self.standings.cool(ONE, "m", 10.0, 0.0)
+        self.standings.release(self.standings.lease(ONE, "m", 10.0))
+        self.assertTrue(self.usable(ONE, "m", 10.0))
+
+    def test_long_rest_is_probed_now_and_then(self) -> None:
+        """U10: a day's quota may have been raised; probes are a quarter of an hour apart."""
+        self.standings.cool(ONE, "m", 10 * LONG_SECONDS, 0.0)
+        self.assertFalse(self.usable(ONE, "m", PROBE_EVERY_SECONDS - 0.001))
+        probe = self.standings.lease(ONE, "m", PROBE_EVERY_SECONDS)
+        self.assertTrue(probe.probe)
+        self.standings.cool(ONE, "m", 10 * LONG_SECONDS, PROBE_EVERY_SECONDS)
+        self.standings.release(probe)
+        self.assertFalse(self.usable(ONE, "m", 2 * PROBE_EVERY_SECONDS - 0.001))
+        self.assertTrue(self.usable(ONE, "m", 2 * PROBE_EVERY_SECONDS))
+        self.standings.cool(TWO, "m", LONG_SECONDS, 0.0)
+        self.assertFalse(self.usable(TWO, "m", LONG_SECONDS - 0.001))
+
+    def test_strikes_count_until_a_good_probe(self) -> None:
         """U11: a guessed rest doubles at each repetition and starts anew after a good answer."""
         self.assertEqual(self.standings.strikes(ONE, "m"), 0)
         for count in (1, 2, 3):
             self.standings.cool(ONE, "m", 1.0, 0.0)
             self.assertEqual(self.standings.strikes(ONE, "m"), count)
         self.assertEqual((self.standings.strikes(ONE, "n"), self.standings.strikes(TWO, "m")), (0, 0))
-        self.standings.succeeded(ONE, "m")
+        self.standings.succeeded(self.standings.lease(ONE, "m", 1.0))
         self.assertEqual(self.standings.strikes(ONE, "m"), 0)
+
+    def test_strikes_stay_a_number_that_two_can_be_raised_to(self) -> None:
+        """U11: a pair that was refused all day long must not overflow the next guess."""
+        for _ in range(5000):
+            self.standings.cool(ONE, "m", 1.0, 0.0)
+        self.assertLess(1.0 * 2 ** self.standings.strikes(ONE, "m"), 1e12)
 
     def test_tidying_up_keeps_the_strikes_of_a_rest_just_over(self) -> None:
         """U11: a rest that happens to end before the tidying has not lost its count when the next 429 comes."""
         self.standings.cool(ONE, "m", 10.0, 0.0)
-        self.standings.prune(10.0 + STRIKES_SECONDS - 1)
+        self.standings.prune(10.0 + FORGET_SECONDS - 1)
         self.assertEqual(self.standings.strikes(ONE, "m"), 1)
-        self.assertFalse(self.rests(ONE, "m", 10.0))
-        self.standings.prune(10.0 + STRIKES_SECONDS)
-        self.assertEqual(self.standings.strikes(ONE, "m"), 0)
+        self.standings.prune(10.0 + FORGET_SECONDS)
+        self.assertEqual((self.standings.strikes(ONE, "m"), self.state(ONE, "m", 200.0)), (0, State.OK))
 
     def test_tidying_up_leaves_nothing_of_what_is_over(self) -> None:
         """A client's invented model names do not gather; what still rests stays."""
         for number in range(100):
             self.standings.cool(ONE, f"invented-{number}", 5.0, 0.0)
-            self.standings.cool_base("https://a.test", f"invented-{number}", 5.0)
         self.standings.cool(ONE, "m", 1000.0, 0.0)
-        self.standings.cool_base("https://a.test", "m", 1000.0)
-        self.standings.prune(5.0 + STRIKES_SECONDS)
-        self.assertEqual(self.standings._cooling, {(ONE.owner, "m"): 1000.0})
-        self.assertEqual(self.standings._strikes, {(ONE.owner, "m"): 1})
-        self.assertEqual(self.standings._bases, {("https://a.test", "m"): 1000.0})
+        self.standings.prune(5.0 + FORGET_SECONDS)
+        self.assertEqual(list(self.standings.rests(ONE, 200.0)), ["m"])
 
-    def test_base_rests_for_a_model_alone(self) -> None:
-        """U13: other models and other bases go on; a longer rest stands."""
-        self.standings.cool_base("https://a.test", "m", 10.0)
-        self.standings.cool_base("https://a.test", "m", 5.0)
-        table = [("https://a.test", "m", 10.0), ("https://a.test", "n", 1.0), ("https://b.test", "m", 1.0)]
-        for base, model, until in table:
-            self.assertEqual(self.standings.base_until(base, model, 1.0), until, f"{base} {model}")
-
-    @given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1e6))))
+    @given(st.lists(st.tuples(st.floats(0, 1e5), st.floats(0, 1e4))))
     @settings(deadline=None)
     def test_rest_never_gets_shorter(self, orders: list[tuple[float, float]]) -> None:
-        """Whatever is ordered, and in whatever order."""
+        """Whatever is ordered, the pair is not free before the latest end that was within the limit."""
         standings = Standings()
-        until = 0.0
-        for ordered, now in orders:
-            standings.cool(ONE, "m", ordered, now)
-            found = standings.cooling_until(ONE, "m", 0.0)
-            self.assertGreaterEqual(found, until)
-            until = found
+        now, latest = 0.0, 0.0
+        for seconds, passing in orders:
+            now += passing
+            standings.cool(ONE, "m", now + seconds, now)
+            latest = max(latest, now + min(seconds, COOL_LIMIT_SECONDS))
+            free_at = standings.availability(ONE, "m", now).free_at
+            if free_at is not None:
+                earliest = min(latest, now + PROBE_EVERY_SECONDS)
+                self.assertGreaterEqual(free_at, earliest - 1e-6)
 
 
-class QuarantineTests(SynchronousTestCase):
+class QuarantineTests(StandingCase):
     """Out until somebody acts."""
 
-    def test_quarantine_is_the_credentials_and_the_first_reason_stands(self) -> None:
-        """U5: its other models are out too, another credential of its project is not; told once."""
-        standings = Standings()
-        self.assertIsNone(standings.quarantined(ONE))
-        self.assertTrue(standings.quarantine(ONE, "API_KEY_INVALID", "https://example.test/fix"))
-        self.assertFalse(standings.quarantine(ONE, "OTHER"))
-        self.assertEqual(standings.quarantined(ONE), Quarantine("API_KEY_INVALID", "https://example.test/fix"))
-        self.assertIsNone(standings.quarantined(TWO))
-        self.assertIsNone(standings.quarantined(credential("one", upstream="other")))
+    def condemn(self, who: Credential, now: float = 0.0, needs_owner: bool = False) -> Condemned:
+        return self.standings.quarantine(who, "R", "https://example.test/fix", now, 1e9 + now, needs_owner)
+
+    def test_quarantine_is_the_credentials_and_told_once(self) -> None:
+        """U5: all its models are out, another credential is not."""
+        self.assertIsNone(self.standings.quarantined(ONE))
+        self.assertEqual(self.condemn(ONE), Condemned(True, False))
+        self.assertEqual(self.standings.quarantine(ONE, "OTHER", "", 0.0, 0.0), Condemned(False, False))
+        found = self.standings.quarantined(ONE)
+        assert found is not None
+        self.assertEqual((found.reason, found.link), ("R", "https://example.test/fix"))
+        self.assertEqual([self.state(ONE, model, 0.0) for model in "mn"], [State.QUARANTINED] * 2)
+        self.assertTrue(self.usable(TWO, "m", 0.0))
+        self.assertTrue(self.usable(credential("one", upstream="other"), "m", 0.0))
 
     def test_quarantine_outlives_tidying_and_success(self) -> None:
         """U6: only somebody who acts lifts it."""
-        standings = Standings()
-        standings.quarantine(ONE, "R")
-        standings.succeeded(ONE, "m")
-        standings.prune(1e9)
-        self.assertEqual(standings.quarantined(ONE), Quarantine("R"))
+        lease = self.standings.lease(ONE, "m", 0.0)
+        self.condemn(ONE)
+        self.standings.succeeded(lease)
+        self.standings.prune(1e9)
+        self.assertFalse(self.usable(ONE, "m", 1e9))
+        self.standings.clear(ONE)
+        self.assertTrue(self.usable(ONE, "m", 1e9))
+
+    def test_two_that_need_their_owner_within_ten_minutes_halt_the_upstream(self) -> None:
+        """U6: and no other upstream; apart, or for another reason, they do not."""
+        names = [credential(name) for name in "abcd"]
+        self.assertFalse(self.condemn(names[0], 0.0, True).halts)
+        self.assertFalse(self.condemn(names[1], 600.0, True).halts)
+        self.assertFalse(self.condemn(names[2], 601.0).halts)
+        self.assertTrue(self.condemn(names[3], 1199.0, True).halts)
+        self.assertEqual(self.state(ONE, "m", 1199.0), State.HALTED)
+        self.assertTrue(self.usable(credential("one", upstream="other"), "m", 1199.0))
+        self.assertTrue(self.standings.resume("up"))
+        self.assertTrue(self.usable(ONE, "m", 1199.0))
 
 
-class LoadTests(SynchronousTestCase):
+class LoadTests(StandingCase):
     """How busy a credential is."""
 
     def test_load_is_requests_in_flight_and_then_last_use(self) -> None:
-        """What is released counts as used, and not as busy."""
-        standings = Standings()
-        self.assertEqual(standings.load(ONE), (0, 0))
-        standings.lease(ONE)
-        standings.lease(TWO)
-        standings.lease(ONE)
-        self.assertEqual((standings.load(ONE), standings.load(TWO)), ((2, 3), (1, 2)))
-        self.assertEqual(standings.in_flight(), {("up", "one"): 2, ("up", "two"): 1})
-        standings.release(ONE)
-        standings.release(ONE)
-        standings.release(TWO)
-        self.assertEqual((standings.load(ONE), standings.load(TWO)), ((0, 3), (0, 2)))
+        """What is released, once or more often, counts as used and not as busy."""
+        self.assertEqual(self.standings.load(ONE), (0, 0))
+        leases = [self.standings.lease(who, "m", 0.0) for who in (ONE, TWO, ONE)]
+        self.assertEqual((self.standings.load(ONE), self.standings.load(TWO)), ((2, 3), (1, 2)))
+        self.assertEqual(self.standings.in_flight(), {("up", "one"): 2, ("up", "two"): 1})
+        for lease in leases * 2:
+            self.standings.release(lease)
+        self.assertEqual((self.standings.load(ONE), self.standings.load(TWO)), ((0, 3), (0, 2)))
+
+
+class BaseTests(StandingCase):
+    """The backend's own health."""
+
+    def test_base_rests_for_a_model_alone(self) -> None:
+        """U13: other models and other bases go on; a longer rest stands, and tidying ends it."""
+        self.standings.cool_base(BASE, "m", 10.0)
+        self.standings.cool_base(BASE, "m", 5.0)
+        for base, model, until in ((BASE, "m", 10.0), (BASE, "n", 1.0), ("https://b.test", "m", 1.0)):
+            self.assertEqual(self.standings.base_until(base, model, 1.0), until, f"{base} {model}")
+        self.standings.prune(10.0)
+        self.assertEqual(self.standings.base_until(BASE, "m", 0.0), 0.0)
+
+    def test_five_failures_in_a_row_eject_a_base_for_longer_each_time(self) -> None:
+        """U13: 30 s, 60 s, and so on to five minutes; an answer in between starts anew."""
+        for _ in range(EJECT_AFTER - 1):
+            self.assertEqual(self.standings.base_failed(BASE, 0.0), 0.0)
+        self.standings.base_answered(BASE)
+        for times in range(1, 13):
+            ejected = [self.standings.base_failed(BASE, 0.0) for _ in range(EJECT_AFTER)]
+            seconds = min(EJECT_SECONDS * times, EJECT_LIMIT_SECONDS)
+            self.assertEqual(ejected, [0.0] * (EJECT_AFTER - 1) + [seconds], f"time {times}")
+            self.assertEqual(self.standings.base_until(BASE, "m", 0.0), seconds, f"time {times}")
+
+
+class KeptTests(StandingCase):
+    """What outlasts a restart."""
+
+    def test_rests_and_quarantines_survive_in_wall_time(self) -> None:
+        """K6: monotonic clocks begin anew, so deadlines are carried over by the wall's."""
+        self.standings.cool(ONE, "m", 100.0, 50.0, "R")
+        self.standings.cool(TWO, "m", 10.0, 0.0)
+        self.standings.quarantine(TWO, "DEAD", "", 50.0, 1000.0)
+        self.standings.unusable(credential("three"), "PROJECT_MISSING")
+        kept = json.loads(json.dumps(self.standings.dump(50.0, 1000.0)))
+        again = Standings()
+        again.restore(kept, 7.0, 1020.0)
+        found = again.availability(ONE, "m", 7.0)
+        self.assertEqual((found.state, found.free_at, found.reason), (State.COOLING, 37.0, "R"))
+        self.assertEqual(again.strikes(ONE, "m"), 1)
+        self.assertEqual(again.availability(TWO, "m", 7.0).state, State.QUARANTINED)
+        self.assertEqual(again.availability(credential("three"), "m", 7.0).state, State.OK)
+
+    def test_clock_that_jumped_locks_nobody_out(self) -> None:
+        """K6: whatever the file says, no rest exceeds the limit, and what is past is past."""
+        row = {"owner": ONE.owner, "model": "m", "strikes": 1, "reason": "R"}
+        empty: dict[str, object] = {"quarantined": [], "disabled": [], "halted": []}
+        table = [(1e300, COOL_LIMIT_SECONDS), (math.inf, COOL_LIMIT_SECONDS), (-1e300, 0.0), (math.nan, 0.0)]
+        for until, seconds in table:
+            standings = Standings()
+            standings.restore({"rests": [{**row, "until": until}], **empty}, 0.0, 1000.0)
+            self.assertTrue(standings.availability(ONE, "m", seconds).usable, until)

@@ -168,11 +168,11 @@ async def _onboard(
             # An answer that names no operation is asked for by the same order again.
             named = _OPERATION.match(operation.name)
             answer = await (talk.get(operation.name) if named else talk.post("onboardUser", order))
+            latest = _decoded(_OPERATION_DECODER, answer, "the onboarding operation")
         except OnboardingError as error:
             if not error.transient:
                 raise
             continue
-        latest = _decoded(_OPERATION_DECODER, answer, "the onboarding operation")
         operation = latest if latest.name else msgspec.structs.replace(latest, name=operation.name)
     if operation.error is not None:
         told = shown(operation.error.message) or "without a reason"

@@ -104,7 +104,7 @@ def read_redirect(query: str, attempt: Attempt) -> Secret:
     found = dict(pairs)
     if "state" not in found:
         raise NotOurs("it has no `state`")
-    if not hmac.compare_digest(found["state"].encode("utf-8"), attempt.state.reveal().encode("ascii")):
+    if not hmac.compare_digest(found["state"].encode("utf-8", "replace"), attempt.state.reveal().encode("ascii")):
         raise NotOurs("its `state` is that of another sign-in")
     if "error" in found:
         told = shown(found.get("error_description", ""))

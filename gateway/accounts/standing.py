@@ -88,6 +88,7 @@ class Lease:
     model: str
     probe: bool
     open: bool = True
+    since: float = 0.0
 
 
 @attrs.define(eq=False)
@@ -123,6 +124,10 @@ class Standings:
     _in_flight: dict[Pair, int] = attrs.field(factory=dict)
     _used: dict[Pair, int] = attrs.field(factory=dict)
     _uses: int = 0
+    _turns: dict[Pair, float] = attrs.field(factory=dict)
+    """When a credential's next turn begins, in the virtual time of its priority: each use takes 1 / weight."""
+    _virtual: dict[int, float] = attrs.field(factory=dict)
+    """By priority: when the turn of the last use began."""
 
     def availability(self, credential: Credential, model: str, now: float) -> Availability:
         """Return what a credential is to a model now."""
@@ -150,11 +155,14 @@ class Standings:
         self._in_flight[key] = self._in_flight.get(key, 0) + 1
         self._uses += 1
         self._used[key] = self._uses
+        turn = self._turn(credential)
+        self._virtual[credential.terms.priority] = turn
+        self._turns[key] = turn + 1 / credential.terms.weight
         rest = self._rests.get((credential.owner, model))
         probe = rest is not None and not rest.probing and now >= min(rest.until, rest.probe_at)
         if rest is not None and probe:
             rest.probing = True
-        return Lease(credential, model, probe)
+        return Lease(credential, model, probe, since=now)
 
     def release(self, lease: Lease) -> None:
         """Take note that a request is over, once; a probe that decided nothing leaves its pair half-open."""
@@ -189,9 +197,12 @@ class Standings:
         self.version += 1
 
     def strikes(self, credential: Credential, model: str) -> int:
-        """Return how often (quota owner, model) was sent to rest since it was last good."""
+        """Return how often (quota owner, model) was sent to rest since it was last good, at most 30 times.
+
+        Callers raise two to this power, which a day of refusals would take beyond any float.
+        """
         rest = self._rests.get((credential.owner, model))
-        return rest.strikes if rest else 0
+        return min(rest.strikes, 30) if rest else 0
 
     def unusable(self, credential: Credential, reason: str) -> None:
         """Take a credential out for what is missing in its configuration, until the next start."""
@@ -291,6 +302,26 @@ class Standings:
         """Return how busy a credential is: requests in flight, then when it was last chosen."""
         key = _key(credential)
         return self._in_flight.get(key, 0), self._used.get(key, 0)
+
+    def share(self, credential: Credential) -> tuple[float, float, int]:
+        """Return how busy a credential is for its weight: requests in flight, then as ``turn``."""
+        return (self._in_flight.get(_key(credential), 0) / credential.terms.weight, *self.turn(credential))
+
+    def turn(self, credential: Credential) -> tuple[float, int]:
+        """Return when it is a credential's turn among those of its priority, then when it was last chosen.
+
+        Turns come in proportion to the weights, as in start-time fair queueing; one that was idle gets no more
+        than its next turn for it.
+        """
+        return self._turn(credential), self._used.get(_key(credential), 0)
+
+    def _turn(self, credential: Credential) -> float:
+        return max(self._turns.get(_key(credential), 0.0), self._virtual.get(credential.terms.priority, 0.0))
+
+    def full(self, credential: Credential) -> bool:
+        """Say whether a credential has as many requests in flight as it may."""
+        most = credential.terms.max_concurrent
+        return most > 0 and self._in_flight.get(_key(credential), 0) >= most
 
     def in_flight(self) -> Mapping[Pair, int]:
         """Return the requests in flight by (upstream, credential)."""

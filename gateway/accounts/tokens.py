@@ -134,7 +134,7 @@ class FetchedToken:
 
     def _failed(self, error: TokenRevoked | TokenUnavailable) -> None:
         self._failures += 1
-        backoff = min(BACKOFF_FIRST_SECONDS * 2 ** (self._failures - 1), BACKOFF_MOST_SECONDS)
+        backoff = min(BACKOFF_FIRST_SECONDS * 2 ** min(self._failures - 1, 10), BACKOFF_MOST_SECONDS)
         self._quiet_until = self._seconds() + backoff
         self._failure = error
         self._refresh = None

@@ -1,4 +1,4 @@
-"""Configurations that need no file: from the environment, and for the simulator.  Pure."""
+"""Configurations that need no file: from the environment, and for the simulator."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class GatewayChannel(http.HTTPChannel):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """See HTTPChannel."""
-        self.site.channels.discard(self)
+        self.site.disconnected(self)
         super().connectionLost(reason)
 
     def allHeadersReceived(self) -> None:
@@ -313,26 +313,40 @@ class GatewaySite(server.Site):
     def closed(self) -> None:
         """Take note of a request's end."""
         self._busy -= 1
-        if not self._busy and self._drained is not None:
-            drained, self._drained = self._drained, None
-            drained.callback(None)
+        self._look_whether_drained()
+
+    def disconnected(self, channel: GatewayChannel) -> None:
+        """Take note of a connection's end."""
+        self.channels.discard(channel)
+        self._look_whether_drained()
 
     def drained(self, seconds: float) -> Deferred[None]:
-        """Return a Deferred that fires when no request is under way, or when ``seconds`` are over."""
+        """Return a Deferred that fires when no request is under way and the last answer has left.
+
+        It fires after ``seconds`` in any case.  A request is over when its answer has been written, which is
+        before the answer's end has gone out: so the connections are closed and waited for.
+        """
         waiting: Deferred[None] = Deferred()
-        if not self._busy:
-            waiting.callback(None)
-            return waiting
         self._drained = waiting
-        timer = self.clock.callLater(seconds, self._give_up_draining)
+        timer = self.clock.callLater(seconds, self._drain_ends)
 
         def over(result: None) -> None:
             if timer.active():
                 timer.cancel()
 
-        return waiting.addCallback(over)
+        waiting.addCallback(over)
+        self._look_whether_drained()
+        return waiting
 
-    def _give_up_draining(self) -> None:
+    def _look_whether_drained(self) -> None:
+        if self._drained is None or self._busy:
+            return
+        for channel in list(self.channels):
+            channel.loseConnection()
+        if not self.channels:
+            self._drain_ends()
+
+    def _drain_ends(self) -> None:
         if self._drained is not None:
             drained, self._drained = self._drained, None
             drained.callback(None)

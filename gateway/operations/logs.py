@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import attrs
+from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import ILogObserver, LogEvent, formatEvent
 from twisted.python.components import Componentized
 from twisted.python.logfile import LogFile
@@ -99,7 +100,9 @@ def syslog_observer(prefix: str, level: str, format: str, send: Callable[[int, s
     return _observer(emit, level, format)
 
 
-def install(application: Componentized, config: LogConfig, options: Mapping[str, Any]) -> None:
+def install(
+    application: Componentized, config: LogConfig, options: Mapping[str, Any], reactor: IReactorFromThreads
+) -> None:
     """Make ``application`` log as ``config`` says to where twistd's ``options`` say.
 
     Call it when the application is known and twistd has not begun to log: in the top service's
@@ -107,7 +110,7 @@ def install(application: Componentized, config: LogConfig, options: Mapping[str,
     """
     if options.get("logger"):
         return
-    application.setComponent(ILogObserver, _chosen(config, options))
+    application.setComponent(ILogObserver, _chosen(config, options, reactor))
 
 
 def text_line(event: LogEvent, level: str) -> str:
@@ -143,7 +146,7 @@ def _observer(emit: Callable[[str, str], object], level: str, format: str) -> Li
     return LineObserver(emit, _ORDER.index(level), _FORMATS[format])
 
 
-def _chosen(config: LogConfig, options: Mapping[str, Any]) -> LineObserver:
+def _chosen(config: LogConfig, options: Mapping[str, Any], reactor: IReactorFromThreads) -> LineObserver:
     if options.get("syslog"):
         import syslog
 
@@ -153,16 +156,14 @@ def _chosen(config: LogConfig, options: Mapping[str, Any]) -> LineObserver:
         raise SystemExit("a daemon has no standard output to log to: name a file, or add -n")
     if name == "-" or (foreground and not name):
         return observer(sys.stdout, config.level, config.format)
-    return observer(_rotating(name or DEFAULT_LOG_FILE), config.level, config.format)
+    return observer(_rotating(name or DEFAULT_LOG_FILE, reactor), config.level, config.format)
 
 
-def _rotating(name: str) -> LogFile:
+def _rotating(name: str, reactor: IReactorFromThreads) -> LogFile:
     file: LogFile = LogFile.fromFullPath(name)
 
     def rotate(_signal: int, _frame: object) -> None:
-        from twisted.internet import reactor
-
-        reactor.callFromThread(file.rotate)  # type: ignore[attr-defined]
+        reactor.callFromThread(file.rotate)
 
     # As twistd does: SIGUSR1 rotates, unless somebody has taken that signal.
     if hasattr(signal, "SIGUSR1") and signal.getsignal(signal.SIGUSR1) in (None, signal.SIG_DFL):

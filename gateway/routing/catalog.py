@@ -56,8 +56,8 @@ def glob(pattern: str) -> re.Pattern[str]:
 class Catalog:
     """The models that the gateway lists, and which upstreams are known to have them.
 
-    Three sources, later ones over earlier ones member by member: what the upstreams list, the package's
-    table, the configuration.  It is a list, not a gate: an unlisted model goes upstream as it is.
+    Three sources, later ones over earlier ones member by member: the package's table, what the upstreams list,
+    the configuration.  It is a list, not a gate: an unlisted model goes upstream as it is.
     """
 
     table: Mapping[str, Model]
@@ -70,8 +70,7 @@ class Catalog:
     def __attrs_post_init__(self) -> None:
         names = sorted({*self.table, *self.configured, *(name for some in self.listed.values() for name in some)})
         for name in names:
-            sources = [some[name] for some in self.listed.values() if name in some]
-            sources += [source[name] for source in (self.table, self.configured) if name in source]
+            sources = [source[name] for source in (self.table, *self.listed.values(), self.configured) if name in source]
             model = sources[0]
             for source in sources[1:]:
                 model = _over(model, source)
@@ -90,8 +89,12 @@ class Catalog:
         return model in self.listed.get(upstream, ())
 
     def get(self, model: str) -> Model:
-        """Return a listed model, an exact alias under its own name; raises GatewayError."""
+        """Return a listed model, or what an alias stands for under the alias' name; raises GatewayError."""
         found = self._visible().get(model)
+        target = self._merged.get(self.aliases.resolve(model))
+        if found is None and target is not None:
+            # Only the list leaves wildcards out: it could not name all that they match.
+            found = _alias(model, target)
         if found is None:
             raise GatewayError(
                 404,
@@ -121,8 +124,7 @@ class Catalog:
         """Return all models, with exact aliases as names of their own, in order of their ids."""
         out = dict(self._merged)
         for alias, target in self.aliases.exact.items():
-            model = self._merged.get(target, Model(target))
-            out[alias] = attrs.evolve(model, id=alias, description=f"Alias of {target}.")
+            out[alias] = _alias(alias, self._merged.get(target, Model(target)))
         return dict(sorted(out.items()))
 
 
@@ -144,6 +146,10 @@ def resource(model: Model) -> dict[str, Any]:
     verbs = model.verbs or ("generateContent", "streamGenerateContent", "countTokens")
     out["supportedGenerationMethods"] = list(verbs)
     return out
+
+
+def _alias(name: str, target: Model) -> Model:
+    return attrs.evolve(target, id=name, description=f"Alias of {target.id}.")
 
 
 def _over(below: Model, above: Model) -> Model:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
+from typing import Any
 
 import attrs
 
@@ -13,6 +14,30 @@ from gateway.calls import Credential
 SESSION_LIMIT = 20_000
 SESSION_SECONDS = 3600.0
 """Google keeps a conversation's implicit cache for minutes; an hour is generous."""
+
+SESSION = "session"
+ROTATION = "rotation"
+OVERFLOW = "session's is busy"
+FIXED = "fixed"
+OWNER = "owns the resource"
+
+
+@attrs.frozen
+class Strategy:
+    """Who is first among those that may serve a request."""
+
+    keeps_sessions: bool
+    """Whether a session's own credential goes before its equals."""
+    order: Callable[[Standings, Credential], Any]
+    """The smallest is chosen."""
+    why: str
+
+
+STRATEGIES: Mapping[str, Strategy] = {
+    "sticky": Strategy(True, Standings.share, "least used"),
+    "round_robin": Strategy(False, Standings.turn, "in turn"),
+    "least_used": Strategy(False, Standings.share, "least used"),
+}
 
 
 @attrs.frozen
@@ -29,6 +54,8 @@ class Nobody:
 
     free_at: float | None
     """When the first of them may be used again; None where none ever will be without somebody's help."""
+    busy: bool = False
+    """Whether one of them could be used but for its limit of concurrent requests."""
 
 
 def choose(
@@ -39,28 +66,40 @@ def choose(
     tried: Set[Credential],
     model: str,
     now: float,
+    strategy: Strategy = STRATEGIES["sticky"],
 ) -> Choice | Nobody:
     """Choose a credential for the next attempt.
 
-    The session's own comes first while it is usable; else those of ``preferred`` upstreams (which are known to
-    have the model) before others, and among these the least busy, then the least recently used.  One that was
-    tried in this request is never chosen again.
+    Of the usable ones only those of the lowest priority number count.  Among these the session's own comes first,
+    where the strategy keeps sessions; else those of ``preferred`` upstreams (which are known to have the model)
+    before others, and then the strategy decides.  One that was tried in this request is never chosen again.
     """
     free: list[Credential] = []
     soonest: float | None = None
+    busy = own_is_busy = False
     for credential in candidates:
+        if tried and credential in tried:
+            continue
         availability = standings.availability(credential, model, now)
         if not availability.usable:
             if availability.free_at is not None:
                 soonest = availability.free_at if soonest is None else min(soonest, availability.free_at)
-        elif credential not in tried:
+        elif standings.full(credential):
+            busy = True
+            own_is_busy = own_is_busy or credential == bound
+        else:
             free.append(credential)
-    if bound is not None and bound in free:
-        return Choice(bound, "session")
     if not free:
-        return Nobody(soonest)
-    best = min(free, key=lambda one: (one.upstream not in preferred, standings.load(one)))
-    return Choice(best, "rotation" if tried else "least used")
+        return Nobody(soonest, busy)
+    first = min(one.terms.priority for one in free)
+    equals = [one for one in free if one.terms.priority == first]
+    if strategy.keeps_sessions and bound is not None and bound in equals:
+        return Choice(bound, SESSION)
+    known = [one for one in equals if one.upstream in preferred]
+    best = min(known or equals, key=lambda one: strategy.order(standings, one))
+    if tried:
+        return Choice(best, ROTATION)
+    return Choice(best, OVERFLOW if own_is_busy and strategy.keeps_sessions else strategy.why)
 
 
 @attrs.define(eq=False)
@@ -83,7 +122,7 @@ class Sessions:
         return credential
 
     def bind(self, session: str, model: str, credential: Credential, now: float) -> None:
-        """Put a session on a credential, for an hour from its last use."""
+        """Put a session on a credential, for as long as sessions last from this use on."""
         if not session:
             return
         key = (session, model)

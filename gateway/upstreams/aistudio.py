@@ -72,8 +72,11 @@ class AiStudio:
         """Return the event as it is; see Upstream."""
         try:
             answer = _ANSWER.decode(data)
-        except splice.UNREADABLE as problem:
-            raise splice.NotAnObject(str(problem)) from None
+        except splice.UNREADABLE:
+            try:
+                answer = _ANSWER.decode(splice.shadow(data))
+            except splice.UNREADABLE as problem:
+                raise splice.NotAnObject(str(problem)) from None
         return Event(data, error=data if splice.given(answer.error) else b"")
 
     def listing(self, base: str, credential: Credential, token: Secret, page: str) -> HttpRequest | None:

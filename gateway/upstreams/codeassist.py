@@ -117,8 +117,13 @@ class CodeAssist:
         """Return what ``response`` holds, or the answer as it is where there is none; see Upstream."""
         try:
             envelope = _ENVELOPE.decode(data)
-        except splice.UNREADABLE as problem:
-            raise splice.NotAnObject(str(problem)) from None
+            shadow = data
+        except splice.UNREADABLE:
+            shadow = splice.shadow(data)
+            try:
+                envelope = _ENVELOPE.decode(shadow)
+            except splice.UNREADABLE as problem:
+                raise splice.NotAnObject(str(problem)) from None
         trace_id = _trace_id(envelope.trace_id)
         if splice.given(envelope.error):
             return Event(data, trace_id, error=data)
@@ -127,6 +132,9 @@ class CodeAssist:
         inner = bytes(envelope.response)
         if not inner.startswith(b"{"):
             raise splice.NotAnObject("`response` is not an object")
+        if shadow is not data:
+            at = shadow.index(inner)
+            inner = data[at : at + len(inner)]
         return Event(inner, trace_id)
 
     def listing(self, base: str, credential: Credential, token: Secret, page: str) -> HttpRequest | None:

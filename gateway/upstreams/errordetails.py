@@ -89,6 +89,10 @@ def read(body: bytes) -> ErrorDetails:
     return NOTHING
 
 
+_TREE = msgspec.json.Decoder(float_hook=float)
+"""Takes numbers that no float holds as infinite, where the stock decoder would refuse the whole text."""
+
+
 def _candidates(body: bytes) -> Iterator[bytes]:
     """Give the places where an error object may be, as the bytes they are."""
     tree = _decoded(body)
@@ -103,7 +107,7 @@ def _candidates(body: bytes) -> Iterator[bytes]:
 
 def _decoded(body: bytes) -> Any:
     try:
-        return msgspec.json.decode(body)
+        return _TREE.decode(body)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
         return None
 

@@ -135,6 +135,9 @@ class TreqWire:
         except Exception as error:
             if timed_out:
                 raise WireError("timeout-first-byte") from None
+            if any(isinstance(cause, CancelledError) for cause in _causes(error)):
+                # A request that is cancelled once it has been sent ends with Twisted's ResponseNeverReceived.
+                raise CancelledError from None
             raise WireError(_kind(error), type(error).__name__) from None
         finally:
             if timer.active():
@@ -263,12 +266,18 @@ class _Collector:
             self.done.errback(error)
 
 
-def _kind(error: Exception) -> str:
-    """Name what kept an answer from coming."""
-    causes = [error]
+def _causes(error: Exception) -> list[BaseException]:
+    """Return an error and what Twisted says was behind it."""
+    causes: list[BaseException] = [error]
     for failure in getattr(error, "reasons", ()):
         causes.append(failure.value)
         causes.extend(inner.value for inner in getattr(failure.value, "reasons", ()))
+    return causes
+
+
+def _kind(error: Exception) -> str:
+    """Name what kept an answer from coming."""
+    causes = _causes(error)
     if any(isinstance(cause, _TLS) for cause in causes):
         return "tls"
     if any(isinstance(cause, _CONNECT_TIMEOUT) for cause in causes):

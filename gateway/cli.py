@@ -1,0 +1,136 @@
+"""``antigravity``: what an operator does beside the daemon.  Each command is a module of ``gateway.commands``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NoReturn
+
+from twisted.internet.defer import Deferred
+from twisted.python import usage
+
+from gateway import __version__, tap
+from gateway.config import ConfigError
+
+Command = Callable[[Any], Coroutine[Deferred[Any], Any, int]]
+"""A command with its options: takes the reactor, returns the exit status."""
+
+
+class CheckOptions(tap.Options):
+    """What may follow ``antigravity check``."""
+
+    longdesc = "Check a configuration and print what would run: exit status 0 if it is good, 78 if not."
+
+    def postOptions(self) -> None:
+        """Check, print and exit, as ``twistd antigravity --check`` does."""
+        self["check"] = 1
+        super().postOptions()
+
+
+class _Versioned(usage.Options):
+    def opt_version(self) -> None:
+        """Print the gateway's version and exit."""
+        print(f"antigravity-gateway {__version__}")
+        sys.exit(0)
+
+
+class LoginOptions(_Versioned):
+    """What may follow ``antigravity login``."""
+
+    synopsis = "--config FILE [options]"
+    longdesc = """
+Sign a Google account in for an upstream of kind codeassist, with the OAuth client of the configuration.  It prints
+an address to open in a browser on this machine or another, finds the account's project, and saves the account under
+credentials_dir.  Exit status: 0 if the account can be used, 1 if not, 78 if the configuration is wrong."""
+
+    optParameters = [  # noqa: RUF012
+        ["config", "c", None, "The configuration file, in YAML."],
+        ["upstream", "u", None, "The upstream to sign in to, where several are of kind codeassist."],
+        ["name", None, None, "The account's name; its e-mail address unless given."],
+        ["timeout", None, 600.0, "How many seconds to wait for the browser.", float],
+    ]
+    optFlags = [["no-browser", None, "Print the address only; open no browser."]]  # noqa: RUF012
+
+    def postOptions(self) -> None:
+        """Refuse a waiting time that is none."""
+        if not 0 < self["timeout"] <= 86400:
+            raise usage.UsageError("--timeout is a number of seconds, above 0 and at most 86400.")
+
+    def command(self) -> Command:
+        """Return the command."""
+        from gateway.commands.login import Wish, login
+
+        config, upstream, name = (self[key] or "" for key in ("config", "upstream", "name"))
+        wish = Wish(config, upstream, name.strip(), not self["no-browser"], self["timeout"])
+        return lambda reactor: login(reactor, wish, dict(os.environ), _say)
+
+
+class Options(_Versioned):
+    """What may follow ``antigravity``."""
+
+    synopsis = "Usage: antigravity"
+    longdesc = "What an operator of the gateway does beside the daemon; `antigravity COMMAND --help` says more."
+    subCommands = (
+        ("check", None, CheckOptions, "Check a configuration and print what would run."),
+        ("login", None, LoginOptions, "Sign a Google account in."),
+    )
+
+    def postOptions(self) -> None:
+        """Want a command."""
+        if self.subCommand is None:
+            raise usage.UsageError("which command? `antigravity --help` lists them")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and exit with its status: 0, 1, or 78 for a configuration that cannot be used."""
+    options = Options()
+    try:
+        options.parseOptions(sys.argv[1:] if arguments is None else list(arguments))
+    except usage.UsageError as error:
+        print(f"antigravity: {error}", file=sys.stderr)
+        sys.exit(1)
+    _react(options.subOptions.command())
+
+
+def _react(command: Command) -> NoReturn:
+    from twisted.internet import task
+
+    def run(reactor: Any) -> Deferred[None]:
+        over: Deferred[None] = Deferred()
+        running = Deferred.fromCoroutine(_status(command(reactor)))
+
+        def interrupted() -> Deferred[None]:
+            running.cancel()
+            return over
+
+        def ended(result: Any) -> Any:
+            over.callback(None)
+            return result
+
+        # Ctrl-C: the reactor waits until the command has tidied up.
+        reactor.addSystemEventTrigger("before", "shutdown", interrupted)
+        return running.addBoth(ended).addCallback(_exit)
+
+    task.react(run)
+
+
+async def _status(command: Coroutine[Deferred[Any], Any, int]) -> int:
+    try:
+        return await command
+    except ConfigError as error:
+        print(f"antigravity: {error}", file=sys.stderr)
+        return tap.EX_CONFIG
+
+
+def _exit(status: int) -> None:
+    if status:
+        raise SystemExit(status)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What ``antigravity`` does, one module a command; a reactor comes in as an argument."""
