@@ -36,6 +36,8 @@ setup(
         "service-identity>=24.1",
         # 6.0.2: wheels for Python 3.13.
         "pyyaml>=6.0.2",
+        # 44.0.1: its wheels' OpenSSL is without CVE-2024-12797; signs service accounts' grants, seals account files.
+        "cryptography>=44.0.1",
         # 0.19: wheels for Python 3.13; Raw members carry a client's bytes through unchanged.
         "msgspec>=0.19",
         # Quotas end at midnight US Pacific, and a slim machine has no time zones of its own.

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
@@ -17,6 +18,8 @@ import shapes
 
 BENCH = Path(__file__).resolve().parent
 START_SECONDS = 20.0
+FOREIGN = ("GEMINI_", "GOOGLE_", "LITELLM_", "DATABASE_URL")
+"""Variables of the person who runs the bench that would change what is measured."""
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -78,16 +81,25 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(name: str, command: list[str], port: int, directory: Path, cwd: Path | None = None) -> Measured:
-    """Start ``command`` and return when its port accepts connections."""
+def start(
+    name: str,
+    command: list[str],
+    port: int,
+    directory: Path,
+    cwd: Path | None = None,
+    seconds: float = START_SECONDS,
+    more_environment: Mapping[str, str] | None = None,
+) -> Measured:
+    """Start ``command`` and return when its port accepts connections, which may take so many seconds."""
     log = directory / f"{name}.log"
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("GEMINI_")}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
+    environment.update(more_environment or {})
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=cwd, env=environment
         )
     measured = Measured(name, process, port, log)
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
@@ -97,6 +109,15 @@ def start(name: str, command: list[str], port: int, directory: Path, cwd: Path |
             return measured
     measured.stop()
     raise StartError(f"{name} did not start:\n{measured.tail()}")
+
+
+def twistd() -> str:
+    """Return the path of this environment's twistd."""
+    beside = Path(sys.executable).with_name("twistd")
+    found = str(beside) if beside.exists() else shutil.which("twistd")
+    if found is None:
+        raise StartError("there is no twistd; install the gateway first")
+    return found
 
 
 def start_upstream(directory: Path) -> Measured:
@@ -149,9 +170,5 @@ def start_gateway(upstream: Measured, directory: Path) -> Measured:
     for path, text in contents.items():
         path.touch(0o600)
         path.write_text(text, "utf-8")
-    beside = Path(sys.executable).with_name("twistd")
-    twistd = str(beside) if beside.exists() else shutil.which("twistd")
-    if twistd is None:
-        raise StartError("there is no twistd; install the gateway first")
-    command = [twistd, "-n", "--pidfile=", "antigravity", "--config", str(file)]
+    command = [twistd(), "-n", "--pidfile=", "antigravity", "--config", str(file)]
     return start("gateway", command, port, directory, cwd=BENCH.parent)

@@ -154,7 +154,8 @@ class HttpRequest:
 
     method: bytes
     url: bytes
-    headers: Headers
+    headers: Headers = attrs.field(repr=False)
+    """They hold the credential."""
     body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
 
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python import usage
 
-from gateway import __version__, tap
+from gateway import tap
+from gateway.commands.options import AccountsOptions, Command, ExplainOptions, Versioned
 from gateway.config import ConfigError
-
-Command = Callable[[Any], Coroutine[Deferred[Any], Any, int]]
-"""A command with its options: takes the reactor, returns the exit status."""
 
 
 class CheckOptions(tap.Options):
@@ -28,14 +26,7 @@ class CheckOptions(tap.Options):
         super().postOptions()
 
 
-class _Versioned(usage.Options):
-    def opt_version(self) -> None:
-        """Print the gateway's version and exit."""
-        print(f"antigravity-gateway {__version__}")
-        sys.exit(0)
-
-
-class LoginOptions(_Versioned):
+class LoginOptions(Versioned):
     """What may follow ``antigravity login``."""
 
     synopsis = "--config FILE [options]"
@@ -66,7 +57,7 @@ credentials_dir.  Exit status: 0 if the account can be used, 1 if not, 78 if the
         return lambda reactor: login(reactor, wish, dict(os.environ), _say)
 
 
-class Options(_Versioned):
+class Options(Versioned):
     """What may follow ``antigravity``."""
 
     synopsis = "Usage: antigravity"
@@ -74,6 +65,8 @@ class Options(_Versioned):
     subCommands = (
         ("check", None, CheckOptions, "Check a configuration and print what would run."),
         ("login", None, LoginOptions, "Sign a Google account in."),
+        ("accounts", None, AccountsOptions, "See and steer the credentials."),
+        ("explain", None, ExplainOptions, "Say how a request would be routed now, and why."),
     )
 
     def postOptions(self) -> None:
@@ -98,7 +91,7 @@ def _react(command: Command) -> NoReturn:
 
     def run(reactor: Any) -> Deferred[None]:
         over: Deferred[None] = Deferred()
-        running = Deferred.fromCoroutine(_status(command(reactor)))
+        running = Deferred.fromCoroutine(_status(reactor, command))
 
         def interrupted() -> Deferred[None]:
             running.cancel()
@@ -115,12 +108,18 @@ def _react(command: Command) -> NoReturn:
     task.react(run)
 
 
-async def _status(command: Coroutine[Deferred[Any], Any, int]) -> int:
+async def _status(reactor: Any, command: Command) -> int:
+    from twisted.internet.task import deferLater
+
     try:
-        return await command
+        # Only a reactor that runs knows what to do about Ctrl-C.
+        await deferLater(reactor, 0)
+        return await command(reactor)
     except ConfigError as error:
         print(f"antigravity: {error}", file=sys.stderr)
         return tap.EX_CONFIG
+    except CancelledError:
+        return 1
 
 
 def _exit(status: int) -> None:

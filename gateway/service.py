@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
-import re
 import tempfile
 import time
 import uuid
@@ -17,65 +15,39 @@ from twisted.application import service
 from twisted.application.strports import service as listening
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.interfaces import IListeningPort, IReactorUNIX
 from twisted.logger import Logger
 from twisted.python.components import Componentized
 
 from gateway import __version__
-from gateway.accounts import adc, serviceaccount, store
+from gateway.accounts import store
 from gateway.accounts.keeper import Keeper
 from gateway.accounts.ledger import Ledger, LedgerError
-from gateway.accounts.oauth import TokenUnavailable, refresh_request
 from gateway.accounts.standing import Standings
-from gateway.accounts.statedir import StateDirectory
-from gateway.accounts.tokens import RefreshedToken, StaticToken, TokenSource
-from gateway.calls import Credential, HttpRequest, Recorder, Secret
-from gateway.config import CloudCredentialConfig, Config, OAuthConfig, UpstreamConfig
+from gateway.accounts.statedir import SOCKET, StateDirectory
+from gateway.calls import Recorder
+from gateway.config import Config
 from gateway.edge.gate import Gate
-from gateway.edge.keys import KeyRing
+from gateway.edge.keys import ANONYMOUS, KeyRing, identity
 from gateway.edge.site import GatewaySite
+from gateway.members import Members
 from gateway.operations import logs
+from gateway.operations.adminsocket import AdminSocket
 from gateway.operations.journal import LogRecorder
 from gateway.routing.attempts import Router
 from gateway.routing.catalog import Aliases, Catalog
 from gateway.routing.listing import Lister
 from gateway.routing.models import TABLE
-from gateway.routing.pool import Member
+from gateway.routing.oversight import Oversight
+from gateway.routing.quota import QuotaWatch
 from gateway.routing.rotation import Sessions
-from gateway.upstreams import kinds
-from gateway.upstreams.exchange import Wire, WireError
+from gateway.upstreams.exchange import Wire
 from gateway.upstreams.models import Model
-from gateway.upstreams.sending import USER_AGENT
 from gateway.upstreams.wire import LeanClient, TreqWire, stock_agent
 
-TOKEN_SECONDS = 30.0
-TOKEN_BYTES = 256 * 1024
 PRUNE_SECONDS = 60.0
 
 _log = Logger(namespace="gateway")
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
-
-
-def label(upstream: UpstreamConfig, name: str) -> str:
-    """Return what clients and logs see of a credential.
-
-    An API key's name is the operator's own; an account's may be an address, so a digest stands for it.
-    """
-    if upstream.kind == "aistudio" and _PLAIN_NAME.match(name):
-        return f"{upstream.name}/{name}"
-    return f"{upstream.name}/{hashlib.sha256(name.encode('utf-8')).hexdigest()[:8]}"
-
-
-def mark(secret: Secret) -> str:
-    """Return a digest that tells one secret from the next, and nothing about either."""
-    return hashlib.sha256(b"antigravity-gateway mark\0" + secret.reveal().encode("utf-8")).hexdigest()[:16]
-
-
-def accounts(config: UpstreamConfig) -> list[store.Account]:
-    """Return an upstream's accounts, those of the configuration first; raises StoreError."""
-    given = [store.Account(one.name, one.refresh_token, one.project) for one in config.accounts]
-    return given + (store.load(Path(config.credentials_dir)) if config.credentials_dir else [])
 
 
 @attrs.define(eq=False)
@@ -87,9 +59,12 @@ class Composition:
     wire: Wire
     recorder: Recorder
     router: Router = attrs.field(init=False)
+    members: Members = attrs.field(init=False)
     site: GatewaySite = attrs.field(init=False)
     listers: list[Lister] = attrs.field(init=False)
     keeper: Keeper = attrs.field(init=False)
+    quota_watch: QuotaWatch = attrs.field(init=False)
+    oversight: Oversight = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         from gateway.edge import api
@@ -108,23 +83,25 @@ class Composition:
             wall_seconds=time.time,
             chance=chance,
             standings=Standings(),
-            sessions=Sessions(),
+            sessions=Sessions(config.routing.sessions.limit, config.routing.sessions.seconds),
             recorder=self.recorder,
             routing=config.routing,
             timeouts=config.timeouts,
             limits=config.limits,
             catalog=Catalog(TABLE, configured, aliases=Aliases.build(config.routing.aliases)),
+            explains=config.log.level == "debug",
         )
-        self.router.members = [member for upstream in config.upstreams for member in self._members(upstream)]
+        self.members = Members(config, self.reactor, self.wire, self.router, chance)
         self.keeper = Keeper(
             self.router.standings, Ledger(Path(config.state_dir)), self.reactor, self.router.wall_seconds
         )
         gate = Gate(
-            KeyRing(config.proxy.api_keys),
+            KeyRing(config.proxy.keys),
             config.proxy.authenticates,
             config.proxy.open_health,
             config.limits.body,
             config.limits.target,
+            KeyRing(config.proxy.operator_keys),
         )
         resource = api.build(self.router, self.reactor, config.proxy.done_marker)
         self.site = GatewaySite(
@@ -133,83 +110,10 @@ class Composition:
         self.listers = [
             Lister(upstream.name, self.router, self.reactor, chance) for upstream in config.upstreams
         ]
-
-    def _members(self, config: UpstreamConfig) -> list[Member]:
-        upstream = kinds.build(config)
-        members: list[Member] = []
-        for key in config.credentials:
-            source: TokenSource = StaticToken(key.api_key)
-            members.append(self._member(config, upstream, key.name, key.project, key.api_key, source))
-        for one in config.cloud:
-            # Application defaults have no secret of ours to tell apart.
-            secret = one.service_account.private_key if one.service_account else Secret("")
-            tokens = self._cloud_tokens(one)
-            members.append(self._member(config, upstream, one.name, one.project, secret, tokens))
-        if config.oauth is not None:
-            for account in accounts(config):
-                project = account.project or config.project
-                source = self._account_tokens(config.oauth, account)
-                member = self._member(config, upstream, account.name, project, account.refresh_token, source)
-                members.append(member)
-                if not project:
-                    self.router.standings.unusable(member.credential, "PROJECT_MISSING")
-                    _log.warn(
-                        "account {credential} ({name}) has no project and is not used: write `project` into its"
-                        " file, or into the upstream's configuration",
-                        credential=member.credential.label,
-                        name=account.name,
-                    )
-        return members
-
-    def _member(
-        self,
-        config: UpstreamConfig,
-        upstream: kinds.Upstream,
-        name: str,
-        project: str,
-        secret: Secret,
-        tokens: TokenSource,
-    ) -> Member:
-        credential = Credential(name, config.name, config.kind, label(config, name), project, mark(secret))
-        return Member(credential, upstream, tokens, config.base_urls, config.models)
-
-    def _account_tokens(self, oauth: OAuthConfig, account: store.Account) -> RefreshedToken:
-        def request(refresh_token: Secret) -> HttpRequest:
-            return refresh_request(
-                oauth.token_url, oauth.client_id, oauth.client_secret, refresh_token, USER_AGENT
-            )
-
-        def save(refresh_token: Secret) -> None:
-            try:
-                store.save_refresh_token(account, refresh_token)
-            except (OSError, store.StoreError) as error:
-                _log.error(
-                    "the new refresh token of account {name} could not be kept and is lost at the next start: {why}",
-                    name=account.name,
-                    why=str(error),
-                )
-
-        return RefreshedToken(request, account.refresh_token, self._send, self.reactor.seconds, save)
-
-    def _cloud_tokens(self, credential: CloudCredentialConfig) -> TokenSource:
-        seconds = self.reactor.seconds
-        if credential.service_account is not None:
-            return serviceaccount.token_source(
-                credential.service_account, self._send, seconds, time.time, USER_AGENT
-            )
-        return adc.token_source(
-            adc.library(),
-            lambda function: deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function),
-            seconds,
-            time.time,
-        )
-
-    async def _send(self, request: HttpRequest) -> tuple[int, bytes]:
-        try:
-            exchange = await self.wire.open(request, TOKEN_SECONDS)
-            return exchange.status, await exchange.read(TOKEN_BYTES, TOKEN_SECONDS)
-        except WireError as error:
-            raise TokenUnavailable(f"the token endpoint gave no answer ({error.kind})") from None
+        self.quota_watch = QuotaWatch(self.router, chance)
+        kinds_of = {upstream.name: upstream.kind for upstream in config.upstreams}
+        identities = (ANONYMOUS, *map(identity, config.proxy.keys))
+        self.oversight = Oversight(self.router, kinds_of, identities, self.keeper.save)
 
 
 class CannotStart(SystemExit, Exception):
@@ -251,6 +155,7 @@ class Gateway(service.Service):
         self._close_pool: Callable[[], Deferred[None]] = lambda: succeed(None)
         self._prune: Any = None
         self._state: StateDirectory | None = None
+        self._admin: AdminSocket | None = None
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def setServiceParent(self, parent: Any) -> None:
@@ -273,12 +178,31 @@ class Gateway(service.Service):
         self._composition = composition
         self._load_standings(composition.keeper)
         for description in self._config.proxy.listen:
-            listener = listening(description, composition.site, reactor=self._reactor)
             try:
+                listener = listening(description, composition.site, reactor=self._reactor)
                 listener.privilegedStartService()
             except CannotListenError as error:
                 raise _cannot_start(f"cannot listen on {description}: {error.socketError}") from None
+            except Exception as error:
+                # Each kind of endpoint has errors of its own, for a key that cannot be read or a socket not passed on.
+                raise _cannot_start(f"cannot listen on {description}: {type(error).__name__}: {error}") from None
             self._listeners.append(listener)
+        self._open_admin(composition.oversight)
+
+    def _open_admin(self, oversight: Oversight) -> None:
+        from gateway.operations import admin
+
+        if self._state is None or not self._state.locked or not IReactorUNIX.providedBy(self._reactor):
+            return
+        site = admin.build(oversight, __version__, self._reactor)
+        try:
+            address = self._state.address(SOCKET)
+            socket = AdminSocket(self._state.path / SOCKET, address, site, self._reactor)
+            socket.open()
+        except (CannotListenError, OSError) as error:
+            _log.error("the commands cannot reach this gateway: {why}", why=str(error))
+        else:
+            self._admin = socket
 
     def _open_state(self) -> None:
         state = StateDirectory(Path(self._config.state_dir))
@@ -307,6 +231,8 @@ class Gateway(service.Service):
             listener.startService()
         for lister in composition.listers:
             lister.start()
+        composition.members.start()
+        composition.quota_watch.start()
         composition.keeper.start()
         self._reactor.callLater(0, self._announce)
         self._tidy()
@@ -352,6 +278,8 @@ class Gateway(service.Service):
             await maybeDeferred(listener.stopService)
         for lister in composition.listers:
             lister.stop()
+        composition.members.stop()
+        composition.quota_watch.stop()
         composition.site.close_idle()
         if composition.site.busy:
             _log.info(
@@ -361,10 +289,13 @@ class Gateway(service.Service):
             )
         await composition.site.drained(self._config.timeouts.drain)
         composition.site.abort_all()
+        await composition.members.close()
         await self._close_pool()
         composition.keeper.stop()
         if self._simulator is not None:
             await maybeDeferred(self._simulator.stopListening)
+        if self._admin is not None:
+            await self._admin.close()
         if self._state is not None:
             self._state.close()
         if self._scratch is not None:

@@ -77,12 +77,16 @@ def makeService(options: Options) -> IService:
 def _check_accounts(config: Config) -> None:
     from pathlib import Path
 
-    from gateway.accounts import store
+    from gateway.accounts import keyfiles, sealing, store
 
     for upstream in config.upstreams:
         if upstream.credentials_dir:
+            directory, seal = Path(upstream.credentials_dir), sealing.seal_of(upstream.credentials_key)
             try:
-                store.load(Path(upstream.credentials_dir))
+                if upstream.oauth is not None:
+                    store.load(directory, seal)
+                else:
+                    keyfiles.load(directory, upstream.kind, seal)
             except store.StoreError as error:
                 raise ConfigError(
                     config.source, f"upstreams.{upstream.name}.credentials_dir", str(error), "mend it"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -16,7 +18,20 @@ from twisted.python.failure import Failure
 from gateway.accounts.standing import Standings
 from gateway.accounts.tokens import TokenSource
 from gateway.calls import Attempt, Call, Credential, Ended, Framing, HttpRequest, Journal, Secret
-from gateway.config import Config, CredentialConfig, Limits, ProxyConfig, RoutingConfig, Timeouts, UpstreamConfig
+from gateway.config import (
+    Config,
+    CredentialConfig,
+    DoneMarker,
+    Limits,
+    ProxyConfig,
+    RoutingConfig,
+    Timeouts,
+    UpstreamConfig,
+)
+from gateway.edge import api
+from gateway.edge.gate import Gate
+from gateway.edge.keys import KeyRing
+from gateway.edge.site import GatewaySite
 from gateway.routing.attempts import Router
 from gateway.routing.catalog import Aliases, Catalog
 from gateway.routing.models import TABLE
@@ -143,7 +158,9 @@ def ok(body: bytes = ANSWER) -> FakeExchange:
     return FakeExchange(200, JSON, body)
 
 
-def refused(code: int, status: str = "", *details: Mapping[str, Any], message: str = "no", **headers: str) -> FakeExchange:
+def refused(
+    code: int, status: str = "", *details: Mapping[str, Any], message: str = "no", **headers: str
+) -> FakeExchange:
     """An upstream error."""
     fields = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
     return FakeExchange(code, {**JSON, **fields}, rpc_error(code, status or "UNKNOWN", message, *details))
@@ -207,8 +224,16 @@ class FakeTokens:
 
     def __init__(self, *tokens: str | Exception | Deferred[Any], renewable: bool = True) -> None:
         self.renewable = renewable
+        self.ready = True
+        self.prefetched = 0
         self.tokens = list(tokens)
         self.renewals: list[str] = []
+
+    def prefetch(self) -> None:
+        self.prefetched += 1
+
+    def stop(self) -> Deferred[None]:
+        return succeed(None)
 
     async def get(self) -> Secret:
         return await self._give(self.tokens[0])
@@ -232,6 +257,7 @@ class FakeRecorder:
         self.attempts: list[Attempt] = []
         self.ends: list[Ended] = []
         self.out: list[tuple[str, str, str]] = []
+        self.halts: list[str] = []
 
     def attempted(self, journal: Journal, attempt: Attempt) -> None:
         self.attempts.append(attempt)
@@ -241,6 +267,9 @@ class FakeRecorder:
 
     def quarantined(self, credential: Credential, reason: str, link: str) -> None:
         self.out.append((credential.name, reason, link))
+
+    def halted(self, upstream: str) -> None:
+        self.halts.append(upstream)
 
 
 def member(
@@ -294,6 +323,9 @@ def router(wire: FakeWire, clock: Clock, *members: Member, **changes: Any) -> Ro
 
 KEY_CANARY = "client-key-canary"
 UPSTREAM_CANARY = "upstream-key-canary"
+
+
+LABEL = "studio/opaque"
 
 
 def config(**changes: Any) -> Config:
@@ -358,11 +390,21 @@ def parse(data: bytes, *, bodyless: bool = False) -> tuple[Answer, bytes]:
     return Answer(status, headers, rest, False), b""
 
 
+class Transport(StringTransport):
+    """As forgiving as a socket: nobody has to know whether a producer is still registered."""
+
+    def __init__(self) -> None:
+        super().__init__(lenient=True)
+
+    def unregisterProducer(self) -> None:
+        self.producer = None
+
+
 class Client:
     """A client's connection to a site."""
 
     def __init__(self, site: Any) -> None:
-        self.transport = StringTransport(lenient=True)
+        self.transport = Transport()
         self.protocol: Any = site.buildProtocol(None)
         self.protocol.makeConnection(self.transport)
         self.gone = False
@@ -427,6 +469,57 @@ class Client:
 
 
 @attrs.define(eq=False)
+class Edge:
+    """The clients' side and the router, put together by hand, between a client and a scripted upstream."""
+
+    clock: Clock
+    wire: FakeWire
+    recorder: FakeRecorder
+    router: Router
+    site: GatewaySite
+
+    @classmethod
+    def build(
+        cls,
+        *script: Scripted,
+        members: Sequence[Member] | None = None,
+        keys: Sequence[str] = (),
+        open_health: bool = True,
+        limits: Limits | None = None,
+        done_marker: DoneMarker = DoneMarker.AUTO,
+        **changes: Any,
+    ) -> Edge:
+        """Put a gateway together; with ``keys`` it asks clients for one, ``changes`` are the router's."""
+        clock, wire, recorder = Clock(), FakeWire(*script), FakeRecorder()
+        limits = limits or Limits()
+        given = (member(UPSTREAM_CANARY), member(UPSTREAM_CANARY + "-2")) if members is None else members
+        named = [attrs.evolve(one, credential=attrs.evolve(one.credential, label=LABEL)) for one in given]
+        routing = router(wire, clock, *named, recorder=recorder, limits=limits, **changes)
+        ring = KeyRing(tuple(hashlib.sha256(key.encode()).digest() for key in keys))
+        gate = Gate(ring, bool(keys), open_health, limits.body, limits.target)
+        ids = (f"id-{number}" for number in itertools.count(1))
+        resource = api.build(routing, clock, done_marker)
+        return cls(
+            clock, wire, recorder, routing, GatewaySite(resource, clock, gate, limits, recorder, lambda: next(ids))
+        )
+
+    def connect(self) -> Client:
+        """Return a new client's connection."""
+        return Client(self.site)
+
+    @property
+    def ended(self) -> Ended:
+        """The one request's end."""
+        (end,) = self.recorder.ends
+        return end
+
+    @property
+    def leases(self) -> int:
+        """Requests that hold a credential."""
+        return sum(self.router.standings.in_flight().values())
+
+
+@attrs.define(eq=False)
 class World:
     """A whole gateway in memory, between a client and a scripted upstream."""
 
@@ -451,9 +544,6 @@ class World:
     def leases(self) -> int:
         """Requests that hold a credential."""
         return sum(self.composition.router.standings.in_flight().values())
-
-
-Coroutine = Awaitable[Any]
 
 
 def run(coroutine: Any) -> Deferred[Any]:

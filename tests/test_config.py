@@ -96,8 +96,6 @@ ERRORS: tuple[tuple[str, str, str], ...] = (
     (studio("proxy: x"), "upstreams.studio.proxy", "not served by this version yet; remove it"),
     ("upstreams: {cloud: {kind: vertex}}", "upstreams.cloud", "it has no credentials"),
     (credential("service_account_file: x"), "credentials[0].service_account_file", "only kind vertex has this"),
-    ("routing: {strategy: sticky}\n" + STUDIO, "routing.strategy", "not served by this version yet"),
-    ("timeouts: {queue: 0}\n" + STUDIO, "timeouts.queue", "not served by this version yet"),
     ("limits: {streams: 1}\n" + STUDIO, "limits.streams", "not served by this version yet"),
     # YAML.
     ("proxy: {listen: [\n", "line 2, column 1", "mend the YAML"),
@@ -152,7 +150,6 @@ ERRORS: tuple[tuple[str, str, str], ...] = (
     (studio("models: ['a b']"), "upstreams.studio.models[0]", "a model id, or a pattern with *"),
     (studio("models: ['../x']"), "upstreams.studio.models[0]", "a model id, or a pattern with *"),
     (studio(OAUTH), "upstreams.studio.oauth", "only kind codeassist has this; remove it"),
-    (studio("credentials_dir: x"), "upstreams.studio.credentials_dir", "only kind codeassist"),
     (accounts("credentials: []"), "upstreams.pool.credentials", "only kind aistudio"),
     # Credentials.
     (studio("credentials: [{api_key: k}]"), "credentials[0]", "it has no name"),
@@ -329,7 +326,7 @@ class Reading(Files):
         config = self.load(STUDIO)
         self.assertEqual(config.proxy, ProxyConfig(("tcp:8045:interface=127.0.0.1",)))
         self.assertEqual(config.timeouts, Timeouts(10, 600, 120, 120, 600, 60))
-        self.assertEqual(attrs.astuple(config.limits), (104857600, 67108864, 16384, 8192))
+        self.assertEqual(attrs.astuple(config.limits), (104857600, 67108864, 16384, 8192, 100))
         self.assertEqual((config.routing.max_attempts, config.routing.aliases), (3, ()))
         self.assertEqual(config.log, LogConfig("info", "auto"))
         self.assertEqual(config.upstreams[0].base_urls, ("https://generativelanguage.googleapis.com",))

@@ -10,8 +10,8 @@ from typing import Any
 
 from twisted.internet.defer import gatherResults
 from twisted.internet.task import deferLater
-from twisted.python.threadpool import ThreadPool
 from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
 
 from gateway import __version__
 from tests.clients.daemon import free_port, secret
@@ -160,6 +160,22 @@ class StartTests(DaemonCase):
         self.assertEqual(child.printed.count("cannot listen on tcp:"), 1, child.printed)
         self.assertNotIn("Traceback", child.printed)
 
+    async def test_listener_that_cannot_be_made_is_one_clear_line(self) -> None:
+        """A TLS key that is not there or is none, and a socket that systemd did not pass on, are told in one line."""
+        secret(self.home / "none.pem", "no key")
+        upstreams = {"studio": aistudio(NOBODY)}
+        listeners = [
+            f"ssl:{free_port()}:interface=127.0.0.1:privateKey=missing.pem",
+            f"ssl:{free_port()}:interface=127.0.0.1:privateKey=none.pem",
+            "systemd:domain=INET:name=http",
+        ]
+        for listen in listeners:
+            path, _ = self.configured(upstreams, proxy={"listen": listen, "api_key": KEY})
+            child = await self.run_to_end("antigravity", "--config", str(path))
+            self.assertEqual(child.exit_code, 1, child.printed)
+            self.assertEqual(child.printed.count(f"cannot listen on {listen}: "), 1, child.printed)
+            self.assertNotIn("Traceback", child.printed)
+
     async def test_gemini_api_key_alone_is_enough(self) -> None:
         """With keys in the environment and nothing else it runs, towards Google."""
         environ = {"GEMINI_API_KEY": "one-key,another-key"}
@@ -186,10 +202,13 @@ class StartTests(DaemonCase):
         self.assertIn(answer.headers["x-antigravity-credential"].split("/")[0], ("studio", "accounts"))
 
     async def test_simulated_gateway_reaches_both_kinds(self) -> None:
-        """Behind ``--simulate`` stand API keys and OAuth accounts; conversations spread over them."""
+        """Behind ``--simulate`` stand API keys and OAuth accounts; conversations spread over them.
+
+        It takes more than one each: while an account's first token is on its way another credential serves.
+        """
         server = await self.gateway(None, arguments=["--simulate"])
-        answers = [await server.ask(GENERATE, prompt(f"Question {n}")) for n in range(4)]
-        self.assertEqual([answer.status for answer in answers], [200] * 4)
+        answers = [await server.ask(GENERATE, prompt(f"Question {n}")) for n in range(8)]
+        self.assertEqual([answer.status for answer in answers], [200] * 8)
         used = {answer.headers["x-antigravity-credential"] for answer in answers}
         self.assertEqual({name.split("/")[0] for name in used}, {"studio", "accounts"})
         self.assertEqual(len(used), 4)
@@ -440,9 +459,10 @@ class DoorTests(DaemonCase):
         connection = await server.connect()
         expect = [("Expect", "100-continue")]
         connection.write(head(GENERATE, bytes(1_000_000), expect))
-        answer = await connection.ended()
-        self.assertEqual(answer.status, 401)
+        await connection.has(b"CLIENT_KEY_INVALID")
+        self.assertEqual(parsed(bytes(connection.received)).status, 401)
         self.assertNotIn(b"100 Continue", connection.received)
+        connection.leave()
 
     async def test_body_over_the_limit_is_413_before_it_is_read(self) -> None:
         """Content-Length beyond ``limits.body``: 413 at the end of the head, with no 100 and nothing upstream (L8)."""
@@ -486,8 +506,7 @@ class RotationTests(DaemonCase):
 
     async def _started(self, path: Path) -> Server:
         """Start the daemon on a configuration that is already written."""
-        listen = json.loads(path.read_text())["proxy"]["listen"]
-        server = Server(self.twistd("antigravity", "--config", str(path)), int(listen.split(":")[1]))
+        server = Server(self.twistd("antigravity", "--config", str(path)), int(path.stem.rpartition("-")[2]))
         await server.started()
         return server
 
@@ -729,7 +748,8 @@ class UpstreamErrorTests(DaemonCase):
         daemon, simulator = await self.both("first", "second")
         await simulator.fault("status", code=503, headers={"Retry-After": "7"})
         answer = await daemon.ask(GENERATE, prompt())
-        self.assertEqual((answer.status, answer.error["message"]), (503, "The model is overloaded. Please try again later."))
+        self.assertEqual((answer.status, answer.headers["x-antigravity-origin"]), (503, "upstream"))
+        self.assertEqual(answer.error["message"], "The model is overloaded. Please try again later.")
         self.assertEqual(answer.headers["retry-after"], "7")
         self.assertEqual(set(await simulator.credentials()), {"first", "second"})
 

@@ -152,7 +152,7 @@ class BreakTests(DaemonCase):
             await simulator.fault(action, **settings)
             answer = await daemon.ask(SSE, prompt())
             seen = events(answer)
-            self.assertEqual([list(event)[0] for event in seen], ["candidates", "candidates", "error"], action)
+            self.assertEqual([next(iter(event)) for event in seen], ["candidates", "candidates", "error"], action)
             self.assertEqual(seen[-1]["error"]["status"], "UNAVAILABLE")
             self.assertEqual((answer.status, answer.whole), (200, False), (action, settings))
             await simulator.clear()
@@ -268,7 +268,8 @@ class StallTests(DaemonCase):
 
     async def test_slow_stream_is_no_silence(self) -> None:
         """A healthy stream may last longer than any timeout, as long as it goes on (C6)."""
-        daemon, simulator = await self.both(timeouts={"idle": 0.5, "first_event_stream": 0.5, "budget": 0.5}, pace=0.2)
+        timeouts = {"idle": 0.5, "first_event_stream": 0.5, "budget": 0.5}
+        daemon, _ = await self.both(timeouts=timeouts, pace=0.2)
         before = reactor.seconds()
         answer = await daemon.ask(SSE, prompt())
         self.assertTrue(answer.whole)

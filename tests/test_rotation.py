@@ -8,10 +8,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.accounts.standing import Standings
 from gateway.accounts.tokens import StaticToken
-from gateway.calls import Credential, GatewayError, Secret
+from gateway.calls import Credential, GatewayError, Secret, Terms
 from gateway.config.values import UpstreamConfig
 from gateway.routing.pool import Member, candidates
-from gateway.routing.rotation import Choice, Nobody, Sessions, choose
+from gateway.routing.rotation import OVERFLOW, STRATEGIES, Choice, Nobody, Sessions, choose
 from gateway.upstreams import kinds
 
 
@@ -159,6 +159,102 @@ class ChooseTests(SynchronousTestCase):
                 self.assertEqual(choice, Choice(own, "session"))
             else:
                 self.assertEqual(standings.load(choice.credential), min(map(standings.load, usable)))
+
+
+def on_terms(name: str, weight: float = 1.0, priority: int = 0, most: int = 0) -> Credential:
+    return Credential(name, "up", "aistudio", f"up/{name}", terms=Terms(weight, priority, most))
+
+
+class StrategyTests(SynchronousTestCase):
+    """Who is first among those that can."""
+
+    def setUp(self) -> None:
+        self.standings = Standings()
+
+    def chosen(
+        self,
+        who: list[Credential],
+        strategy: str = "sticky",
+        bound: Credential | None = None,
+        tried: set[Credential] | None = None,
+    ) -> Choice | Nobody:
+        return choose(who, set(), self.standings, bound, tried or set(), "m", 0.0, STRATEGIES[strategy])
+
+    def served(self, who: list[Credential], strategy: str, count: int) -> str:
+        """Return who served that many requests, one after the other."""
+        names = ""
+        for _ in range(count):
+            choice = self.chosen(who, strategy)
+            assert isinstance(choice, Choice)
+            self.standings.release(self.standings.lease(choice.credential, "m", 0.0))
+            names += choice.credential.name
+        return names
+
+    def test_round_robin_takes_each_in_turn(self) -> None:
+        """However busy one of them is, and whatever session asks."""
+        for _ in range(5):
+            self.standings.lease(C, "other", 0.0)
+        names = self.served([A, B, C], "round_robin", 12)[3:]
+        for at in range(len(names) - 2):
+            self.assertEqual(set(names[at : at + 3]), set("ABC"), names)
+        bound = {"A": A, "B": B, "C": C}[names[-1]]
+        self.assertNotEqual(self.chosen([A, B, C], "round_robin", bound=bound), Choice(bound, "session"))
+
+    def test_least_used_goes_by_requests_under_way(self) -> None:
+        """Whatever session asks."""
+        self.standings.lease(A, "m", 0.0)
+        self.assertEqual(self.chosen([A, B], "least_used", bound=A), Choice(B, "least used"))
+
+    def test_shares_follow_weights(self) -> None:
+        """One after the other, and side by side."""
+        heavy, light = on_terms("H", 3.0), on_terms("L")
+        for strategy in STRATEGIES:
+            self.standings = Standings()
+            names = self.served([heavy, light], strategy, 400)
+            self.assertEqual((names.count("H"), names.count("L")), (300, 100), strategy)
+            self.assertNotIn("LL", names, strategy)
+        for _ in range(8):
+            choice = self.chosen([heavy, light], "least_used")
+            assert isinstance(choice, Choice)
+            self.standings.lease(choice.credential, "m", 0.0)
+        self.assertEqual([self.standings.load(one)[0] for one in (heavy, light)], [6, 2])
+
+    def test_one_that_comes_back_does_not_take_all(self) -> None:
+        """Who was out for long has no arrears: it takes its turn among the others."""
+        self.served([A, B], "round_robin", 100)
+        self.assertEqual(self.served([A, B, C], "round_robin", 6).count("C"), 2)
+
+    def test_fallback_serves_when_no_preferred_one_can(self) -> None:
+        """Whatever its load, its upstream, or the session; and no longer than that."""
+        key, account = on_terms("K", priority=1), on_terms("A", priority=-1)
+        for _ in range(3):
+            self.standings.lease(account, "m", 0.0)
+        for strategy in STRATEGIES:
+            first = choose([key, account], {"other"}, self.standings, key, set(), "m", 0.0, STRATEGIES[strategy])
+            assert isinstance(first, Choice)
+            self.assertEqual(first.credential, account, strategy)
+        self.assertEqual(self.chosen([key, account], tried={account}), Choice(key, "rotation"))
+        self.standings.cool(account, "m", 10.0, 0.0)
+        self.assertEqual(self.chosen([key, account], bound=key), Choice(key, "session"))
+
+    def test_one_at_its_cap_is_passed_over(self) -> None:
+        """The session's own too, whose turn comes again; where all are it says that somebody is busy."""
+        capped = on_terms("X", most=2)
+        leases = [self.standings.lease(capped, "m", 0.0) for _ in range(2)]
+        self.assertEqual(self.chosen([capped, B], bound=capped), Choice(B, OVERFLOW))
+        self.assertEqual(self.chosen([capped, B], "least_used", bound=capped), Choice(B, "least used"))
+        self.standings.cool(B, "m", 10.0, 0.0)
+        self.assertEqual(self.chosen([capped, B]), Nobody(10.0, True))
+        self.assertEqual(self.chosen([capped, B], tried={capped}), Nobody(10.0))
+        self.standings.release(leases[0])
+        self.assertEqual(self.chosen([capped, B], bound=capped), Choice(capped, "session"))
+
+    def test_terms_of_now_count_for_an_old_session(self) -> None:
+        """Terms are no part of who a credential is."""
+        old, new = on_terms("X", most=1), on_terms("X", most=5)
+        choice = self.chosen([new], bound=old)
+        assert isinstance(choice, Choice)
+        self.assertEqual((choice.why, choice.credential.terms), ("session", new.terms))
 
 
 class SessionsTests(SynchronousTestCase):

@@ -9,11 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from gateway.accounts.bases import EJECT_AFTER, EJECT_LIMIT_SECONDS, EJECT_SECONDS
 from gateway.accounts.standing import (
     COOL_LIMIT_SECONDS,
-    EJECT_AFTER,
-    EJECT_LIMIT_SECONDS,
-    EJECT_SECONDS,
     FORGET_SECONDS,
     LONG_SECONDS,
     PROBE_EVERY_SECONDS,
@@ -230,23 +228,23 @@ class BaseTests(StandingCase):
 
     def test_base_rests_for_a_model_alone(self) -> None:
         """U13: other models and other bases go on; a longer rest stands, and tidying ends it."""
-        self.standings.cool_base(BASE, "m", 10.0)
-        self.standings.cool_base(BASE, "m", 5.0)
+        self.standings.bases.cool(BASE, "m", 10.0)
+        self.standings.bases.cool(BASE, "m", 5.0)
         for base, model, until in ((BASE, "m", 10.0), (BASE, "n", 1.0), ("https://b.test", "m", 1.0)):
-            self.assertEqual(self.standings.base_until(base, model, 1.0), until, f"{base} {model}")
+            self.assertEqual(self.standings.bases.until(base, model, 1.0), until, f"{base} {model}")
         self.standings.prune(10.0)
-        self.assertEqual(self.standings.base_until(BASE, "m", 0.0), 0.0)
+        self.assertEqual(self.standings.bases.until(BASE, "m", 0.0), 0.0)
 
     def test_five_failures_in_a_row_eject_a_base_for_longer_each_time(self) -> None:
         """U13: 30 s, 60 s, and so on to five minutes; an answer in between starts anew."""
         for _ in range(EJECT_AFTER - 1):
-            self.assertEqual(self.standings.base_failed(BASE, 0.0), 0.0)
-        self.standings.base_answered(BASE)
+            self.assertEqual(self.standings.bases.failed(BASE, 0.0), 0.0)
+        self.standings.bases.answered(BASE)
         for times in range(1, 13):
-            ejected = [self.standings.base_failed(BASE, 0.0) for _ in range(EJECT_AFTER)]
+            ejected = [self.standings.bases.failed(BASE, 0.0) for _ in range(EJECT_AFTER)]
             seconds = min(EJECT_SECONDS * times, EJECT_LIMIT_SECONDS)
             self.assertEqual(ejected, [0.0] * (EJECT_AFTER - 1) + [seconds], f"time {times}")
-            self.assertEqual(self.standings.base_until(BASE, "m", 0.0), seconds, f"time {times}")
+            self.assertEqual(self.standings.bases.until(BASE, "m", 0.0), seconds, f"time {times}")
 
 
 class KeptTests(StandingCase):

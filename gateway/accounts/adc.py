@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from gateway.accounts.oauth import Granted, TokenRevoked, TokenUnavailable, life
 from gateway.accounts.serviceaccount import SCOPE
-from gateway.accounts.tokens import FetchedToken
+from gateway.accounts.tokens import Ahead, FetchedToken
 from gateway.calls import Secret
 
 REQUEST_SECONDS = 30.0
@@ -82,10 +82,14 @@ class ApplicationDefault:
 
 
 def token_source(
-    google_auth: Any, in_thread: InThread, seconds: Callable[[], float], wall_seconds: Callable[[], float]
+    google_auth: Any,
+    in_thread: InThread,
+    seconds: Callable[[], float],
+    wall_seconds: Callable[[], float],
+    ahead: Ahead | None = None,
 ) -> FetchedToken:
     """Return where application default credentials' tokens come from."""
-    return FetchedToken(ApplicationDefault(google_auth, in_thread, wall_seconds).fetch, seconds)
+    return FetchedToken(ApplicationDefault(google_auth, in_thread, wall_seconds).fetch, seconds, ahead)
 
 
 def _says_invalid_grant(error: Exception) -> bool:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway.accounts.oauth import form_request
-from gateway.accounts.tokens import RefreshedToken, Send
+from gateway.accounts.tokens import Ahead, RefreshedToken, Send
 from gateway.calls import HttpRequest, Secret
 from gateway.config import ServiceAccountConfig
 
@@ -65,6 +65,7 @@ def token_source(
     seconds: Callable[[], float],
     wall_seconds: Callable[[], float],
     user_agent: str,
+    ahead: Ahead | None = None,
 ) -> RefreshedToken:
     """Return where the account's access tokens come from; raises as ``private_key`` does."""
     key = private_key(account)
@@ -73,7 +74,7 @@ def token_source(
         # There is no refresh token: each grant is a new assertion.
         return grant_request(account, key, wall_seconds(), user_agent)
 
-    return RefreshedToken(request, Secret(""), send, seconds, lambda refresh_token: None)
+    return RefreshedToken(request, Secret(""), send, seconds, lambda refresh_token: None, ahead)
 
 
 def _segment(data: bytes) -> bytes:

@@ -1,9 +1,8 @@
 """What every credential is good for right now.
 
 Standing is kept by (quota owner, model), because Google counts quotas by project and model, by credential for what
-condemns it as a whole, by upstream for what endangers all of its accounts, and by base URL for the backend's own
-health.  Times are seconds of a monotonic clock and come in as arguments; what is kept over a restart is told in wall
-time.  Pure.
+condemns it as a whole, and by upstream for what endangers all of its accounts.  Times are seconds of a monotonic
+clock and come in as arguments; what is kept over a restart is told in wall time.  Pure.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ from typing import Any
 
 import attrs
 
+from gateway.accounts.bases import Bases
+from gateway.accounts.usage import Usage
 from gateway.calls import Credential
 
 COOL_LIMIT_SECONDS = 26 * 3600.0
@@ -28,9 +29,6 @@ PROBE_WAIT_SECONDS = 1.0
 """What somebody is told to wait who comes while a probe is out."""
 HALT_WITHIN_SECONDS = 600.0
 HALT_COUNT = 2
-EJECT_AFTER = 5
-EJECT_SECONDS = 30.0
-EJECT_LIMIT_SECONDS = 300.0
 
 Pair = tuple[str, str]
 
@@ -55,6 +53,8 @@ class Availability:
     free_at: float | None = None
     """When it may be used again, if time alone decides."""
     reason: str = ""
+    until: float | None = attrs.field(default=None, eq=False)
+    """When the rest that was ordered ends; a long one is probed before."""
 
 
 @attrs.frozen
@@ -101,33 +101,18 @@ class _Rest:
 
 
 @attrs.define(eq=False)
-class _Base:
-    failures: int = 0
-    """In a row."""
-    ejections: int = 0
-    until: float = -math.inf
-
-
-@attrs.define(eq=False)
 class Standings:
     """The standings of all credentials of the process."""
 
     version: int = 0
     """Grows with every change that is to survive a restart."""
     _rests: dict[Pair, _Rest] = attrs.field(factory=dict)
-    _model_bases: dict[Pair, float] = attrs.field(factory=dict)
-    _bases: dict[str, _Base] = attrs.field(factory=dict)
     _quarantined: dict[Pair, Quarantine] = attrs.field(factory=dict)
     _disabled: set[Pair] = attrs.field(factory=set)
     _halted: dict[str, str] = attrs.field(factory=dict)
     _condemned_at: dict[str, list[float]] = attrs.field(factory=dict)
-    _in_flight: dict[Pair, int] = attrs.field(factory=dict)
-    _used: dict[Pair, int] = attrs.field(factory=dict)
-    _uses: int = 0
-    _turns: dict[Pair, float] = attrs.field(factory=dict)
-    """When a credential's next turn begins, in the virtual time of its priority: each use takes 1 / weight."""
-    _virtual: dict[int, float] = attrs.field(factory=dict)
-    """By priority: when the turn of the last use began."""
+    usage: Usage = attrs.field(factory=Usage)
+    bases: Bases = attrs.field(factory=Bases)
 
     def availability(self, credential: Credential, model: str, now: float) -> Availability:
         """Return what a credential is to a model now."""
@@ -143,21 +128,15 @@ class Standings:
         if rest is None:
             return Availability(State.OK, True)
         if now < rest.until and now < rest.probe_at:
-            return Availability(State.COOLING, False, min(rest.until, rest.probe_at), rest.reason)
+            return Availability(State.COOLING, False, min(rest.until, rest.probe_at), rest.reason, rest.until)
         if rest.probing:
             free_at = max(min(rest.until, rest.probe_at), now) + PROBE_WAIT_SECONDS
-            return Availability(State.HALF_OPEN, False, free_at, rest.reason)
-        return Availability(State.HALF_OPEN, True, None, rest.reason)
+            return Availability(State.HALF_OPEN, False, free_at, rest.reason, rest.until)
+        return Availability(State.HALF_OPEN, True, None, rest.reason, rest.until)
 
     def lease(self, credential: Credential, model: str, now: float) -> Lease:
         """Take note that a request goes out; one on a half-open pair is its probe."""
-        key = _key(credential)
-        self._in_flight[key] = self._in_flight.get(key, 0) + 1
-        self._uses += 1
-        self._used[key] = self._uses
-        turn = self._turn(credential)
-        self._virtual[credential.terms.priority] = turn
-        self._turns[key] = turn + 1 / credential.terms.weight
+        self.version += self.usage.begin(credential, now)
         rest = self._rests.get((credential.owner, model))
         probe = rest is not None and not rest.probing and now >= min(rest.until, rest.probe_at)
         if rest is not None and probe:
@@ -169,7 +148,7 @@ class Standings:
         if not lease.open:
             return
         lease.open = False
-        self._in_flight[_key(lease.credential)] -= 1
+        self.usage.end(lease.credential)
         rest = self._rests.get((lease.credential.owner, lease.model))
         if lease.probe and rest is not None:
             rest.probing = False
@@ -204,9 +183,15 @@ class Standings:
         rest = self._rests.get((credential.owner, model))
         return min(rest.strikes, 30) if rest else 0
 
-    def unusable(self, credential: Credential, reason: str) -> None:
-        """Take a credential out for what is missing in its configuration, until the next start."""
-        self._quarantined[_key(credential)] = Quarantine(reason, kept=False, mark=credential.mark)
+    def unusable(self, credential: Credential, reason: str, link: str = "") -> None:
+        """Take a credential out for what is missing in its configuration, until it is there."""
+        self._quarantined[_key(credential)] = Quarantine(reason, link, kept=False, mark=credential.mark)
+
+    def usable(self, credential: Credential) -> None:
+        """Take back ``unusable``."""
+        found = self._quarantined.get(_key(credential))
+        if found is not None and not found.kept:
+            del self._quarantined[_key(credential)]
 
     def quarantine(
         self, credential: Credential, reason: str, link: str, now: float, wall: float, needs_owner: bool = False
@@ -255,8 +240,12 @@ class Standings:
         self.version += 1
 
     def clear(self, credential: Credential) -> None:
-        """Forget what is held against a credential: its quarantine, and its owner's rests for all models."""
-        self._quarantined.pop(_key(credential), None)
+        """Forget what is held against a credential: its quarantine, and its owner's rests for all models.
+
+        What its configuration lacks, it lacks still.
+        """
+        if (found := self._quarantined.get(_key(credential))) is not None and found.kept:
+            del self._quarantined[_key(credential)]
         for pair in [pair for pair in self._rests if pair[0] == credential.owner]:
             del self._rests[pair]
         self.version += 1
@@ -269,72 +258,20 @@ class Standings:
             if owner == credential.owner
         }
 
-    def base_until(self, base: str, model: str, now: float) -> float:
-        """Return until when other bases are better for a model; ``now`` or earlier where this one is good."""
-        whole = self._bases.get(base)
-        return max(self._model_bases.get((base, model), now), whole.until if whole else now)
-
-    def cool_base(self, base: str, model: str, until: float) -> None:
-        """Prefer other bases for a model until a time."""
-        self._model_bases[base, model] = max(until, self._model_bases.get((base, model), until))
-
-    def base_failed(self, base: str, now: float) -> float:
-        """Count a failure of the backend's own; the fifth in a row ejects the base.
-
-        Returns for how many seconds it is ejected by this one, 0 where it is not.  An ejected base comes last,
-        it is never out.
-        """
-        state = self._bases.setdefault(base, _Base())
-        state.failures += 1
-        if state.failures < EJECT_AFTER:
-            return 0.0
-        state.failures = 0
-        state.ejections += 1
-        seconds = min(EJECT_SECONDS * state.ejections, EJECT_LIMIT_SECONDS)
-        state.until = now + seconds
-        return seconds
-
-    def base_answered(self, base: str) -> None:
-        """Take note that a base does its work."""
-        self._bases.pop(base, None)
-
     def load(self, credential: Credential) -> tuple[int, int]:
         """Return how busy a credential is: requests in flight, then when it was last chosen."""
-        key = _key(credential)
-        return self._in_flight.get(key, 0), self._used.get(key, 0)
-
-    def share(self, credential: Credential) -> tuple[float, float, int]:
-        """Return how busy a credential is for its weight: requests in flight, then as ``turn``."""
-        return (self._in_flight.get(_key(credential), 0) / credential.terms.weight, *self.turn(credential))
-
-    def turn(self, credential: Credential) -> tuple[float, int]:
-        """Return when it is a credential's turn among those of its priority, then when it was last chosen.
-
-        Turns come in proportion to the weights, as in start-time fair queueing; one that was idle gets no more
-        than its next turn for it.
-        """
-        return self._turn(credential), self._used.get(_key(credential), 0)
-
-    def _turn(self, credential: Credential) -> float:
-        return max(self._turns.get(_key(credential), 0.0), self._virtual.get(credential.terms.priority, 0.0))
-
-    def full(self, credential: Credential) -> bool:
-        """Say whether a credential has as many requests in flight as it may."""
-        most = credential.terms.max_concurrent
-        return most > 0 and self._in_flight.get(_key(credential), 0) >= most
+        return self.usage.load(credential)
 
     def in_flight(self) -> Mapping[Pair, int]:
         """Return the requests in flight by (upstream, credential)."""
-        return dict(self._in_flight)
+        return self.usage.in_flight()
 
     def prune(self, now: float) -> None:
         """Forget rests that are long over, so that a client's invented model names leave nothing behind."""
         for pair, rest in list(self._rests.items()):
             if rest.until + FORGET_SECONDS <= now and not rest.probing:
                 del self._rests[pair]
-        for pair, until in list(self._model_bases.items()):
-            if until <= now:
-                del self._model_bases[pair]
+        self.bases.prune(now)
 
     def dump(self, now: float, wall: float) -> dict[str, Any]:
         """Return what is kept over a restart, as plain values with wall-clock times."""
@@ -364,6 +301,7 @@ class Standings:
             ],
             "disabled": [{"upstream": upstream, "name": name} for upstream, name in sorted(self._disabled)],
             "halted": [{"upstream": upstream, "reason": reason} for upstream, reason in self._halted.items()],
+            "used": self.usage.dump(now, wall),
         }
 
     def restore(self, kept: Mapping[str, Any], now: float, wall: float) -> None:
@@ -386,6 +324,7 @@ class Standings:
             self._disabled.add((str(row["upstream"]), str(row["name"])))
         for row in kept["halted"]:
             self._halted[str(row["upstream"])] = str(row["reason"])
+        self.usage.restore(kept.get("used", ()), now, wall)
 
 
 def _key(credential: Credential) -> Pair:

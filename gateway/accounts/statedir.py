@@ -8,6 +8,14 @@ from pathlib import Path
 
 from gateway.accounts.store import StoreError
 
+SOCKET = "admin.sock"
+ADDRESS_MOST = 107
+"""Bytes that a unix socket's address holds, its end not counted: unix(7)."""
+
+
+class InUse(StoreError):
+    """The directory is another daemon's."""
+
 
 class StateDirectory:
     """A directory of mode 0700 that is locked as long as it is open.
@@ -18,11 +26,12 @@ class StateDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: int | None = None
+        self._handle: int | None = None
 
     def open(self) -> None:
         """Make the directory where it is not there, check it, and lock it.
 
-        Raises StoreError where it is another daemon's or others may read it, OSError where it cannot be used.
+        Raises InUse where it is another daemon's, StoreError where others may read it, OSError where it cannot be used.
         """
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = self.path.lstat()
@@ -37,14 +46,34 @@ class StateDirectory:
             _take(lock)
         except BlockingIOError:
             os.close(lock)
-            raise StoreError(
+            raise InUse(
                 f"{self.path}: another gateway uses this state directory; stop it, or give this one a state_dir of"
                 " its own."
             ) from None
         self._lock = lock
 
+    @property
+    def locked(self) -> bool:
+        """Whether the directory is ours."""
+        return self._lock is not None
+
+    def address(self, name: str) -> str:
+        """Return an address for a socket in the directory, good until it is closed, however long its path is.
+
+        Raises OSError.
+        """
+        path = self.path / name
+        if len(os.fsencode(path)) <= ADDRESS_MOST:
+            return str(path)
+        if self._handle is None:
+            self._handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return f"/proc/self/fd/{self._handle}/{name}"
+
     def close(self) -> None:
-        """Let go of the lock."""
+        """Let go of the lock, and of what addresses stand on."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -1,6 +1,7 @@
 """OAuth accounts as files: one JSON file an account, or a list of them as users bring it along.
 
-The directory is 0700 and the files 0600; a file is replaced by a whole new one or not at all.
+The directory is 0700 and the files 0600; a file is replaced by a whole new one or not at all.  With a seal, what is
+written is encrypted; a plain file is read all the same, and sealed when it is next written.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import attrs
 
+from gateway.accounts.sealing import Seal, SealError, is_sealed, no_key
 from gateway.calls import Secret
 
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._@+-]")
@@ -37,20 +39,15 @@ class Account:
     """The file it came from; None for one that is kept in memory alone."""
     index: int | None = None
     """Its place in the file's list, where the file holds a list."""
+    email: str = ""
 
 
-def load(directory: Path) -> list[Account]:
+def load(directory: Path, seal: Seal | None = None) -> list[Account]:
     """Return the accounts of a directory's ``*.json`` files, in order of the files' names.
 
     A directory that is not there holds none.  Raises StoreError.
     """
-    if not os.path.lexists(directory):
-        return []
-    _check(directory, 0o700, "directory")
-    accounts: list[Account] = []
-    for path in sorted(directory.glob("*.json")):
-        _check(path, 0o600, "file")
-        accounts.extend(_read(path))
+    accounts = [account for path in files(directory) for account in read(path, seal)]
     names: set[str] = set()
     for account in accounts:
         if account.name in names:
@@ -59,24 +56,100 @@ def load(directory: Path) -> list[Account]:
     return accounts
 
 
-def save_refresh_token(account: Account, refresh_token: Secret) -> None:
+def files(directory: Path) -> list[Path]:
+    """Return the paths of a directory's account files, in order; raises StoreError, and OSError as it is read."""
+    if not os.path.lexists(directory):
+        return []
+    _check(directory, 0o700, "directory")
+    return sorted(directory.glob("*.json"))
+
+
+def read(path: Path, seal: Seal | None = None) -> list[Account]:
+    """Return the accounts of one file; raises StoreError."""
+    _check(path, 0o600, "file")
+    return list(_read(path, seal))
+
+
+def document(path: Path, seal: Seal | None = None) -> Any:
+    """Return one file's JSON document; raises StoreError."""
+    _check(path, 0o600, "file")
+    return _parse(path, seal)
+
+
+def entries(document: Any, path: Path) -> list[Account]:
+    """Return the accounts of a document that came from elsewhere, in the form that users bring along.
+
+    An account's name is empty where it has neither a name nor an address.  Raises StoreError.
+    """
+    if isinstance(document, dict) and "accounts" not in document:
+        return [_account(document, path, None, "")]
+    return [_account(entry, path, index, "") for index, entry in enumerate(_listed(document, path))]
+
+
+def keep(directory: Path, name: str, document: Any, path: Path | None, seal: Seal | None = None) -> Path:
+    """Write a credential's document, into a file of its own unless ``path`` says where; return where.
+
+    Raises OSError where it cannot be written.
+    """
+    _make_directory(directory)
+    path = path or _free_path(directory, name)
+    _write(path, document, seal)
+    return path
+
+
+def remove(account: Account, seal: Seal | None = None) -> None:
+    """Remove an account: its file, or its entry in a list.  Raises StoreError, and OSError."""
+    assert account.path is not None
+    if account.index is None:
+        account.path.unlink()
+        return
+    document = _parse(account.path, seal)
+    entries = _listed(document, account.path)
+    kept = [
+        entry
+        for index, entry in enumerate(entries)
+        if not isinstance(entry, dict) or _name(entry, f"{account.path.stem}-{index + 1}") != account.name
+    ]
+    if len(kept) == len(entries):
+        raise StoreError(f"{account.path}: the account is not there any more.")
+    entries[:] = kept
+    _write(account.path, document, seal)
+
+
+def save_refresh_token(
+    account: Account, refresh_token: Secret, seal: Seal | None = None, replaces: Secret | None = None
+) -> None:
     """Keep an account's rotated refresh token; other members of its file stay as they are.
 
-    Raises OSError where the file cannot be written, StoreError where it is not an account's any more.
+    Raises OSError where the file cannot be written, StoreError where it is not the account's any more, or where
+    it holds another token than ``replaces``: somebody has signed the account in again.
     """
+    _amend(account, "refresh_token", refresh_token.reveal(), seal, replaces)
+
+
+def save_project(account: Account, project: str, seal: Seal | None = None) -> None:
+    """Keep the project that was found for an account; otherwise as ``save_refresh_token``."""
+    _amend(account, "project", project, seal)
+
+
+def _amend(
+    account: Account, member: str, value: str, seal: Seal | None, replaces: Secret | None = None
+) -> None:
     if account.path is None:
         return
-    document = _parse(account.path)
+    document = _parse(account.path, seal)
     # The file may have been edited since: its list need not have the same order, nor the same accounts.
     entry = next((entry for name, entry in _entries(document, account.path) if name == account.name), None)
     if entry is None:
         raise StoreError(f"{account.path}: the account is not there any more; add it again.")
-    entry["refresh_token"] = refresh_token.reveal()
-    replace(account.path, json.dumps(document, indent=2).encode("utf-8") + b"\n")
+    if replaces is not None and str(entry.get(member)).strip() != replaces.reveal():
+        raise StoreError(f"{account.path}: the account was signed in again meanwhile, which counts.")
+    entry[member] = value
+    _write(account.path, document, seal)
 
 
 def save_account(
-    directory: Path, name: str, refresh_token: Secret, project: str, email: str = ""
+    directory: Path, name: str, refresh_token: Secret, project: str, email: str = "", seal: Seal | None = None
 ) -> tuple[Account, bool]:
     """Keep a signed-in account; return it, and whether it took an older one's place.
 
@@ -90,8 +163,8 @@ def save_account(
         raise ValueError("an account needs a name or an e-mail address")
     _make_directory(directory)
     # Whatever is wrong in the directory is said before anything is written to it.
-    files = dict.fromkeys(account.path for account in load(directory) if account.path is not None)
-    documents = [(path, _parse(path)) for path in files]
+    paths = dict.fromkeys(account.path for account in load(directory, seal) if account.path is not None)
+    documents = [(path, _parse(path, seal)) for path in paths]
     known = [(path, document, *found) for path, document in documents for found in _entries(document, path)]
     same_name = [each for each in known if name and each[2] == name]
     same_owner = [each for each in known if email and email.lower() in (_email(each[3]), each[2].lower())]
@@ -102,7 +175,7 @@ def save_account(
         # Another owner's project is of no use to this one.
         entry.pop("project", None)
     _fill(entry, name or old_name, email, refresh_token, project)
-    replace(path, json.dumps(document, indent=2).encode("utf-8") + b"\n")
+    _write(path, document, seal)
     return Account(entry["name"], refresh_token, entry.get("project", ""), path), older is not None
 
 
@@ -147,12 +220,24 @@ def _check(path: Path, mode: int, what: str) -> None:
         raise StoreError(f"{path}: others may read this {what}; run: chmod {mode:o} {path}")
 
 
-def _parse(path: Path) -> Any:
+def _parse(path: Path, seal: Seal | None) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        document = json.loads(path.read_bytes())
+        if not is_sealed(document):
+            return document
+        if seal is None:
+            raise no_key()
+        return json.loads(seal.open(path.name, document))
+    except SealError as error:
+        raise StoreError(f"{path}: {error}") from None
     except (OSError, ValueError, RecursionError) as error:
         # The text of a JSON error is safe to show; it quotes nothing of the file.
         raise StoreError(f"{path}: cannot be read as JSON ({error}); repair or remove it.") from None
+
+
+def _write(path: Path, document: Any, seal: Seal | None) -> None:
+    content = json.dumps(document, indent=2).encode("utf-8") + b"\n"
+    replace(path, content if seal is None else seal.close(path.name, content))
 
 
 def _listed(document: Any, path: Path) -> list[Any]:
@@ -162,8 +247,8 @@ def _listed(document: Any, path: Path) -> list[Any]:
     return entries
 
 
-def _read(path: Path) -> Iterator[Account]:
-    document = _parse(path)
+def _read(path: Path, seal: Seal | None) -> Iterator[Account]:
+    document = _parse(path, seal)
     if isinstance(document, dict) and "accounts" not in document:
         yield _account(document, path, None, path.stem)
         return
@@ -197,7 +282,8 @@ def _account(entry: Any, path: Path, index: int | None, default_name: str) -> Ac
         values[name] = value.strip()
     if not values["refresh_token"]:
         raise StoreError(f"{where}: `refresh_token` is missing; sign the account in again.")
-    return Account(_name(entry, default_name), Secret(values["refresh_token"]), values["project"], path, index)
+    name, token = _name(entry, default_name), Secret(values["refresh_token"])
+    return Account(name, token, values["project"], path, index, values["email"])
 
 
 def replace(path: Path, content: bytes) -> None:

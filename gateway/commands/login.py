@@ -15,6 +15,7 @@ from gateway.accounts import signin, store
 from gateway.accounts.loopback import CannotListen, Loopback
 from gateway.accounts.oauth import TokenUnavailable
 from gateway.accounts.onboarding import OnboardingError, discover
+from gateway.accounts.sealing import seal_of
 from gateway.accounts.tokens import Send
 from gateway.calls import HttpRequest, Secret
 from gateway.commands.sending import sender
@@ -72,7 +73,7 @@ def _chosen(wish: Wish, environ: Mapping[str, str]) -> tuple[Config, UpstreamCon
     upstream = known[name]
     assert upstream.oauth is not None
     try:
-        store.load(Path(upstream.credentials_dir))
+        store.load(Path(upstream.credentials_dir), seal_of(upstream.credentials_key))
     except store.StoreError as error:
         raise ConfigError(config.source, f"upstreams.{name}.credentials_dir", str(error), "mend it") from None
     return config, upstream, upstream.oauth
@@ -167,7 +168,8 @@ class _SignIn:
         except OnboardingError as error:
             missing = error
         directory = Path(self._upstream.credentials_dir)
-        account, replaced = store.save_account(directory, self._wish.name, refresh_token, project, email)
+        seal = seal_of(self._upstream.credentials_key)
+        account, replaced = store.save_account(directory, self._wish.name, refresh_token, project, email, seal)
         self._say(f"{'Renewed' if replaced else 'Saved'} account {account.name} in {account.path}.")
         if missing is None:
             self._say(f"Project: {project}.")
@@ -178,7 +180,7 @@ class _SignIn:
         if not account.project and not self._upstream.project:
             self._say("Without a project the account is not used.")
             return 1
-        self._say("A gateway that is running uses it from its next start.")
+        self._say("A gateway that is running takes it up by itself.")
         return 0
 
     async def _project(self, token: Secret) -> str:

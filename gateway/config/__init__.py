@@ -19,6 +19,7 @@ from gateway.config.values import (
     ProxyConfig,
     RoutingConfig,
     ServiceAccountConfig,
+    SessionsConfig,
     Timeouts,
     UpstreamConfig,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "ProxyConfig",
     "RoutingConfig",
     "ServiceAccountConfig",
+    "SessionsConfig",
     "Timeouts",
     "UpstreamConfig",
     "describe",

@@ -75,7 +75,11 @@ def credential(name: str, item: Node, members: Fields) -> CloudCredentialConfig:
 
 def service_account(node: Node) -> ServiceAccountConfig:
     """Return what the key file says that ``node`` names."""
-    path, data = guarded(node)
+    return service_account_in(node, *guarded(node))
+
+
+def service_account_in(node: Node, path: str, data: bytes) -> ServiceAccountConfig:
+    """Return what a key file's content says; ``node`` is where errors are placed."""
     try:
         file = _KEY_FILE.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
+from gateway.calls import Terms
 from gateway.config import listeners
 from gateway.config.values import AuthMode, Config, ProxyConfig, UpstreamConfig
 
@@ -26,12 +27,14 @@ def _lines(config: Config) -> Iterator[str]:
         yield f"upstream {upstream.name} ({upstream.kind})"
         yield from (f"  {line}" for line in _upstream(upstream))
     yield f"attempts: at most {config.routing.max_attempts} a request"
+    sessions = config.routing.sessions
+    yield f"strategy: {config.routing.strategy}; up to {sessions.limit} sessions for {sessions.seconds:g} s each"
     for pattern, target in config.routing.aliases:
         yield f"alias: {pattern} -> {target}"
     for model in config.models:
         yield f"model: {model.id}"
     yield "timeouts: " + _join(f"{name} {value:g} s" for name, value in attrs.asdict(config.timeouts).items())
-    yield "limits: " + _join(f"{name} {_size(value)}" for name, value in attrs.asdict(config.limits).items())
+    yield "limits: " + _join(f"{name} {_limit(name, value)}" for name, value in attrs.asdict(config.limits).items())
     yield f"state: {config.state_dir}"
     yield f"log: level {config.log.level}, format {config.log.format}"
     for warning in config.warnings:
@@ -42,8 +45,9 @@ def _authentication(proxy: ProxyConfig) -> str:
     if not proxy.authenticates:
         state = "off"
     else:
-        count = len(proxy.api_keys)
+        count = len(proxy.keys)
         state = f"on, {count or 'no'} key{'' if count == 1 else 's'}"
+        state += ", one of them the operator's" if proxy.operator_keys else ""
         state += ", /healthz open" if proxy.open_health else ""
     return f"{state} (auto)" if proxy.auth_mode is AuthMode.AUTO else state
 
@@ -64,7 +68,8 @@ def _upstream(upstream: UpstreamConfig) -> Iterator[str]:
     if upstream.accounts:
         yield "accounts: " + _join(account.name for account in upstream.accounts)
     elif upstream.credentials_dir:
-        yield f"accounts: files in {upstream.credentials_dir}"
+        what = "accounts" if upstream.oauth else "more credentials"
+        yield f"{what}: {'encrypted ' if upstream.credentials_key else ''}files in {upstream.credentials_dir}"
     if upstream.oauth:
         yield f"tokens: {upstream.oauth.token_url} as client {upstream.oauth.client_id}"
         yield f"sign-in: {upstream.oauth.auth_url}, {upstream.oauth.userinfo_url}"
@@ -72,10 +77,25 @@ def _upstream(upstream: UpstreamConfig) -> Iterator[str]:
         yield f"envelope: {upstream.envelope.profile}"
     if upstream.project:
         yield f"project: {upstream.project}"
+    if upstream.terms != Terms():
+        yield f"each: {_terms(upstream.terms)}"
+    named = [(one.name, one.terms) for one in upstream.credentials] + [(one.name, one.terms) for one in upstream.cloud]
+    for name, terms in named:
+        if terms != upstream.terms:
+            yield f"{name}: {_terms(terms)}"
+
+
+def _terms(terms: Terms) -> str:
+    most = f"at most {terms.max_concurrent} requests at a time" if terms.max_concurrent else "any number of requests"
+    return f"weight {terms.weight:g}, priority {terms.priority}, {most}"
 
 
 def _join(words: Iterable[str]) -> str:
     return ", ".join(words)
+
+
+def _limit(name: str, value: int) -> str:
+    return f"{value} requests" if name == "queue" else _size(value)
 
 
 def _size(value: int) -> str:

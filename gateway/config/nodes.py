@@ -15,7 +15,7 @@ Fields = Mapping[str, "Node"]
 
 KNOWN: Mapping[str, tuple[str, ...]] = {
     "file": ("proxy", "upstreams", "routing", "timeouts", "limits", "models", "state_dir", "log"),
-    "proxy": ("listen", "auth_mode", "api_key", "done_marker"),
+    "proxy": ("listen", "auth_mode", "api_key", "operator_key", "done_marker"),
     "upstream": (
         "kind",
         "base_urls",
@@ -24,8 +24,12 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
         "oauth",
         "envelope",
         "credentials_dir",
+        "credentials_key_file",
         "project",
         "location",
+        "weight",
+        "priority",
+        "max_concurrent",
     ),
     "credential": (
         "name",
@@ -35,6 +39,9 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
         "service_account_file",
         "application_default",
         "project",
+        "weight",
+        "priority",
+        "max_concurrent",
     ),
     "oauth": (
         "client_id",
@@ -46,9 +53,10 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
         "userinfo_url",
     ),
     "envelope": ("profile", "user_agent", "request_type"),
-    "routing": ("max_attempts", "aliases"),
-    "timeouts": ("connect", "first_byte_unary", "first_event_stream", "idle", "budget", "drain"),
-    "limits": ("body", "event", "head", "target"),
+    "routing": ("max_attempts", "aliases", "strategy", "sessions"),
+    "sessions": ("limit", "seconds"),
+    "timeouts": ("connect", "first_byte_unary", "first_event_stream", "idle", "budget", "drain", "queue"),
+    "limits": ("body", "event", "head", "target", "queue"),
     "model": ("input_token_limit", "output_token_limit", "methods"),
     "log": ("level", "format"),
 }
@@ -58,8 +66,6 @@ LATER: Mapping[str, tuple[str, ...]] = {
     "file": ("admin",),
     "proxy": ("hosts", "origins", "half_close"),
     "upstream": ("proxy",),
-    "routing": ("strategy",),
-    "timeouts": ("queue",),
     "limits": ("connections", "streams"),
 }
 """What the gateway's design has and this version does not."""
@@ -152,14 +158,26 @@ class Node:
             raise self.error(f"{shown(self.value)} is out of range", f"write {low} to {high}")
         return self.value
 
-    def seconds(self, high: float = 86400.0) -> float:
-        """Return a duration in seconds: a number, or text such as ``90s``, ``2m``, ``1h``, ``500ms``."""
+    def number(self, high: float) -> float:
+        """Return a number above zero and up to ``high``."""
+        number = self.value
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            raise self.error(f"this is {_kind(number)}, not a number", f"write more than 0 and at most {high:g}")
+        # Whoever compares with NaN gets no.
+        if not 0 < number <= high:
+            raise self.error(f"{shown(number)} is out of range", f"write more than 0 and at most {high:g}")
+        return float(number)
+
+    def seconds(self, high: float = 86400.0, none: bool = False) -> float:
+        """Return a duration in seconds: a number, or text such as ``90s``, ``2m``, ``1h``, ``500ms``.
+
+        With ``none`` it may be 0.
+        """
         number, unit = self._quantity(_SECONDS, "write seconds as a number, or text such as 90s, 2m or 500ms")
         seconds = number * _SECONDS[unit]
-        if not 0 < seconds <= high:
-            raise self.error(
-                f"{shown(self.value)} is out of range", f"write more than 0 and at most {high:.0f} seconds"
-            )
+        if not 0 < seconds <= high and not (none and seconds == 0):
+            least = "0 or more" if none else "more than 0"
+            raise self.error(f"{shown(self.value)} is out of range", f"write {least} and at most {high:.0f} seconds")
         return seconds
 
     def size(self, low: int, high: int) -> int:

@@ -23,11 +23,13 @@ from gateway.config.values import (
     ModelConfig,
     ProxyConfig,
     RoutingConfig,
+    SessionsConfig,
     Timeouts,
 )
 
 LEVELS = ("debug", "info", "warn", "error")
 FORMATS = ("auto", "text", "json")
+STRATEGIES = ("sticky", "round_robin", "least_used")
 
 _ALIAS_PATTERN = re.compile(r"[A-Za-z0-9._@/+:*-]+\Z")
 _MODEL_ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._@+-]*(?:/[A-Za-z0-9][A-Za-z0-9._@+-]*)*\Z")
@@ -109,6 +111,7 @@ def _proxy(node: Node) -> ProxyConfig:
         DoneMarker(
             optional(fields, "done_marker", lambda n: n.choice([m.value for m in DoneMarker]), "auto"),
         ),
+        optional(fields, "operator_key", digests, default.operator_keys),
     )
     _judge(proxy, fields, node.context)
     return proxy
@@ -125,7 +128,7 @@ def _judge(proxy: ProxyConfig, fields: Fields, context: Context) -> None:
                 f"the gateway refuses to start with authentication off while {description} is open to others",
                 "write auth_mode: auto, or listen on interface=127.0.0.1",
             )
-        if not proxy.api_keys:
+        if not proxy.keys:
             raise fields["listen"].error(
                 f"the gateway refuses to start while {description} is open to others and no key exists",
                 "write proxy.api_key, or listen on interface=127.0.0.1",
@@ -135,7 +138,11 @@ def _judge(proxy: ProxyConfig, fields: Fields, context: Context) -> None:
                 f"{description} carries keys and prompts in clear over the network: use ssl:, "
                 "or a TLS proxy in front of a listener on interface=127.0.0.1"
             )
-    if proxy.authenticates and not proxy.api_keys:
+    if set(proxy.operator_keys) & set(proxy.api_keys):
+        raise fields["operator_key"].error(
+            "this is the key of api_key too, so every client would be the operator", "choose another"
+        )
+    if proxy.authenticates and not proxy.keys:
         context.warnings.append(
             "authentication is on and no key is configured, so every request is refused with 401: write proxy.api_key"
         )
@@ -174,6 +181,17 @@ def _routing(node: Node) -> RoutingConfig:
     return RoutingConfig(
         optional(fields, "max_attempts", lambda n: n.integer(1, 10), default.max_attempts),
         optional(fields, "aliases", _aliases, default.aliases),
+        optional(fields, "strategy", lambda n: n.choice(STRATEGIES), default.strategy),
+        optional(fields, "sessions", _sessions, default.sessions),
+    )
+
+
+def _sessions(node: Node) -> SessionsConfig:
+    fields = node.fields("sessions")
+    default = SessionsConfig()
+    return SessionsConfig(
+        optional(fields, "limit", lambda n: n.integer(1, 10**7), default.limit),
+        optional(fields, "seconds", Node.seconds, default.seconds),
     )
 
 
@@ -194,11 +212,14 @@ def _model_id(node: Node) -> str:
 
 
 def _timeouts(node: Node) -> Timeouts:
-    return Timeouts(**{name: member.seconds() for name, member in node.fields("timeouts").items()})
+    fields = node.fields("timeouts")
+    return Timeouts(**{name: member.seconds(none=name == "queue") for name, member in fields.items()})
 
 
 def _limits(node: Node) -> Limits:
-    return Limits(**{name: member.size(*_LIMIT_RANGES[name]) for name, member in node.fields("limits").items()})
+    fields = node.fields("limits")
+    sizes = {name: fields[name].size(*bounds) for name, bounds in _LIMIT_RANGES.items() if name in fields}
+    return Limits(**sizes, queue=optional(fields, "queue", lambda n: n.integer(1, 10**6), Limits().queue))
 
 
 def _log(node: Node) -> LogConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import re
@@ -16,6 +17,12 @@ _VISIBLE = re.compile(r"[\x21-\x7e]+\Z")
 _DIGEST = re.compile(r"sha256:([0-9A-Fa-f]{64})\Z")
 _SECRET_FILE_LIMIT = 64 * 1024
 _NAME = "antigravity-gateway"
+_SEALING_KEY_BYTES = 32
+_TYPED = re.compile(rb"[\x20-\x7e]*\Z")
+"""What somebody typed, or the digits of a shorter key; of random bytes next to none are."""
+_HEXADECIMAL = re.compile(rb"[0-9A-Fa-f]{64}\Z")
+_STANDARD = bytes.maketrans(b"-_", b"+/")
+"""From the alphabet of base64 for URLs."""
 
 
 def secret(owner: Node, fields: Fields, stem: str) -> Secret:
@@ -109,6 +116,27 @@ def guarded(node: Node) -> tuple[str, bytes]:
             return path, file.read(_SECRET_FILE_LIMIT + 1)
     except OSError as error:
         raise node.error(f"{path} cannot be read ({error.strerror})", "name a file that the daemon may read") from None
+
+
+def sealing_key(node: Node) -> Secret:
+    """Return the 32 bytes, in hexadecimal, of a key file that holds them raw, in hexadecimal or in base64."""
+    path, data = guarded(node)
+    key = data if len(data) == _SEALING_KEY_BYTES and not _TYPED.match(data) else _decoded(data.strip())
+    if len(key) != _SEALING_KEY_BYTES:
+        raise node.error(
+            f"{path} holds no key of {_SEALING_KEY_BYTES} bytes, raw, in hexadecimal or in base64",
+            f"make one: (umask 077; openssl rand -base64 {_SEALING_KEY_BYTES} > {path})",
+        )
+    return Secret(key.hex())
+
+
+def _decoded(text: bytes) -> bytes:
+    if _HEXADECIMAL.match(text):
+        return bytes.fromhex(text.decode("ascii"))
+    try:
+        return base64.b64decode(text.translate(_STANDARD) + b"=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        return b""
 
 
 def _is_systemds(context: Context, path: str) -> bool:

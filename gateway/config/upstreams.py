@@ -7,11 +7,20 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+import attrs
+
+from gateway.calls import Secret, Terms
 from gateway.config import cloud
 from gateway.config.nodes import Fields, Node, optional
-from gateway.config.secrets import located, secret
+from gateway.config.secrets import located, sealing_key, secret
 from gateway.config.urls import base_url
-from gateway.config.values import CredentialConfig, EnvelopeConfig, OAuthConfig, UpstreamConfig
+from gateway.config.values import (
+    CloudCredentialConfig,
+    CredentialConfig,
+    EnvelopeConfig,
+    OAuthConfig,
+    UpstreamConfig,
+)
 
 DEFAULT_BASE_URLS: Mapping[str, str] = {
     "aistudio": "https://generativelanguage.googleapis.com",
@@ -27,7 +36,6 @@ _KINDS_OF_KEY: Mapping[str, tuple[str, ...]] = {
     "credentials": ("aistudio", "vertex"),
     "oauth": ("codeassist",),
     "envelope": ("codeassist",),
-    "credentials_dir": ("codeassist",),
     "project": ("codeassist",),
     "location": ("vertex",),
 }
@@ -41,7 +49,7 @@ _KINDS_OF_CREDENTIAL_KEY: Mapping[str, tuple[str, ...]] = {
     "application_default": ("vertex",),
 }
 
-T = TypeVar("T")
+T = TypeVar("T", CredentialConfig, CloudCredentialConfig)
 
 _NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]+\Z")
 _MODEL_PATTERN = re.compile(r"(?!/)(?!.*(?:\.\.|//))[A-Za-z0-9._@/+*-]+\Z")
@@ -60,7 +68,7 @@ def upstreams(node: Node, state_dir: str) -> tuple[UpstreamConfig, ...]:
         for other in found:
             if upstream.credentials_dir and upstream.credentials_dir == other.credentials_dir:
                 raise member.error(
-                    f"its account files are those of upstreams.{other.name}",
+                    f"its credentials' files are those of upstreams.{other.name}",
                     "write another credentials_dir, for two users of one refresh token disturb each other",
                 )
         found.append(upstream)
@@ -79,21 +87,37 @@ def _upstream(name: str, node: Node, state_dir: str) -> UpstreamConfig:
     default = cloud.base_url_of(location) if location else DEFAULT_BASE_URLS[kind]
     base_urls: tuple[str, ...] = optional(fields, "base_urls", _base_urls, (default,))
     models: tuple[str, ...] = optional(fields, "models", _models, ())
-    if kind == "aistudio":
-        keys = _credentials(node, fields, kind, "{name: first, api_key_env: GEMINI_API_KEY}", _api_key)
-        return UpstreamConfig(name, kind, base_urls, models, keys)
-    if kind == "vertex":
-        members = _credentials(node, fields, kind, "{name: first, service_account_file: sa.json}", cloud.credential)
-        return UpstreamConfig(name, kind, base_urls, models, cloud=members, location=location)
-    return UpstreamConfig(
+    default_directory = "accounts" if kind == "codeassist" else os.path.join("credentials", name)
+    directory = os.path.join(state_dir, optional(fields, "credentials_dir", _directory, default_directory))
+    upstream = UpstreamConfig(
         name,
         kind,
         base_urls,
         models,
+        location=location,
+        credentials_dir=directory,
+        credentials_key=optional(fields, "credentials_key_file", _sealing_key, None),
+        terms=_terms(fields, Terms()),
+    )
+    if kind == "aistudio":
+        keys = _credentials(node, fields, upstream, "{name: first, api_key_env: GEMINI_API_KEY}", _api_key)
+        return attrs.evolve(upstream, credentials=keys)
+    if kind == "vertex":
+        example = "{name: first, service_account_file: sa.json}"
+        return attrs.evolve(upstream, cloud=_credentials(node, fields, upstream, example, cloud.credential))
+    return attrs.evolve(
+        upstream,
         oauth=_oauth(node, fields),
         envelope=optional(fields, "envelope", _envelope, EnvelopeConfig()),
-        credentials_dir=os.path.join(state_dir, optional(fields, "credentials_dir", _directory, "accounts")),
         project=optional(fields, "project", _project, ""),
+    )
+
+
+def _terms(fields: Fields, default: Terms) -> Terms:
+    return Terms(
+        optional(fields, "weight", lambda n: n.number(1000), default.weight),
+        optional(fields, "priority", lambda n: n.integer(-1000, 1000), default.priority),
+        optional(fields, "max_concurrent", lambda n: n.integer(0, 10**6), default.max_concurrent),
     )
 
 
@@ -119,31 +143,45 @@ def _directory(node: Node) -> str:
     return located(node.context, text) if text.startswith("~") else os.path.normpath(text)
 
 
+def _sealing_key(node: Node) -> Secret | None:
+    return sealing_key(node) if node.value != "" else None
+
+
 def _refuse_foreign(fields: Fields, kinds_of_key: Mapping[str, tuple[str, ...]], kind: str) -> None:
     for key, kinds in kinds_of_key.items():
         if key in fields and kind not in kinds:
             raise fields[key].error(f"only kind {' or '.join(kinds)} has this", "remove it")
 
 
+def _holds_files(directory: str) -> bool:
+    try:
+        return any(name.endswith(".json") and not name.startswith(".") for name in os.listdir(directory))
+    except OSError:
+        return False
+
+
 def _credentials(
-    owner: Node, fields: Fields, kind: str, example: str, read: Callable[[str, Node, Fields], T]
+    owner: Node, fields: Fields, upstream: UpstreamConfig, example: str, read: Callable[[str, Node, Fields], T]
 ) -> tuple[T, ...]:
     items: list[Node] = optional(fields, "credentials", Node.items, [])
-    if not items:
+    if not items and "credentials_dir" not in fields and not _holds_files(upstream.credentials_dir):
         place = fields.get("credentials", owner)
-        raise place.error("it has no credentials", f"write credentials: [{example}]")
+        raise place.error(
+            "it has no credentials", f"write credentials: [{example}], or credentials_dir: for files that hold them"
+        )
+    terms = _terms(fields, Terms())
     names: set[str] = set()
     found = []
     for item in items:
         members = item.fields("credential")
-        _refuse_foreign(members, _KINDS_OF_CREDENTIAL_KEY, kind)
+        _refuse_foreign(members, _KINDS_OF_CREDENTIAL_KEY, upstream.kind)
         if "name" not in members:
             raise item.error("it has no name", "write name: and a word of yours, for logs and answers show it")
         name = members["name"].match(_NAME, "letters, digits, '.', '_' and '-'")
         if name in names:
             raise members["name"].error(f"{name!r} is taken", "give each credential a name of its own")
         names.add(name)
-        found.append(read(name, item, members))
+        found.append(attrs.evolve(read(name, item, members), terms=_terms(members, terms)))
     return tuple(found)
 
 

@@ -6,7 +6,7 @@ import enum
 
 from attrs import frozen
 
-from gateway.calls import Secret
+from gateway.calls import DEFAULT_TERMS, Secret, Terms
 from gateway.config import listeners
 
 MIB = 1024 * 1024
@@ -43,12 +43,19 @@ class ProxyConfig:
     api_keys: tuple[bytes, ...] = ()
     """SHA-256 digests, 32 bytes each."""
     done_marker: DoneMarker = DoneMarker.AUTO
+    operator_keys: tuple[bytes, ...] = ()
+    """SHA-256 digests likewise; who shows one of these may also name a credential."""
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """All keys that a client may show."""
+        return self.api_keys + self.operator_keys
 
     @property
     def authenticates(self) -> bool:
         """Whether a client has to show a key."""
         if self.auth_mode is AuthMode.AUTO:
-            return bool(self.api_keys) or not all(map(listeners.is_loopback, self.listen))
+            return bool(self.keys) or not all(map(listeners.is_loopback, self.listen))
         return self.auth_mode is not AuthMode.OFF
 
     @property
@@ -65,6 +72,7 @@ class CredentialConfig:
     api_key: Secret
     project: str = ""
     """The Google project that the key's quota belongs to, where the operator says so."""
+    terms: Terms = DEFAULT_TERMS
 
 
 @frozen
@@ -89,6 +97,7 @@ class CloudCredentialConfig:
     """The project whose Vertex AI is used."""
     service_account: ServiceAccountConfig | None = None
     """None for application default credentials."""
+    terms: Terms = DEFAULT_TERMS
 
 
 @frozen
@@ -137,7 +146,9 @@ class UpstreamConfig:
     oauth: OAuthConfig | None = None
     envelope: EnvelopeConfig | None = None
     credentials_dir: str = ""
-    """The absolute path of the account files; empty where the kind has none."""
+    """The absolute path of the credentials' files; empty where there are none."""
+    credentials_key: Secret | None = None
+    """What these files are sealed with: 32 bytes in hexadecimal; None leaves them plain."""
     project: str = ""
     """``codeassist``: the operator's own project, for accounts that name none."""
     accounts: tuple[AccountConfig, ...] = ()
@@ -145,15 +156,28 @@ class UpstreamConfig:
     """``vertex``: its credentials."""
     location: str = ""
     """``vertex``: ``global`` or a region."""
+    terms: Terms = DEFAULT_TERMS
+    """Those of its credentials that name none of their own."""
+
+
+@frozen
+class SessionsConfig:
+    """How many conversations are kept on their credentials, and for how long after their last request."""
+
+    limit: int = 20_000
+    seconds: float = 3600.0
 
 
 @frozen
 class RoutingConfig:
-    """How often a request is tried, and under which model."""
+    """How often a request is tried, under which model, and who comes first."""
 
     max_attempts: int = 3
     aliases: tuple[tuple[str, str], ...] = ()
     """(pattern, target) in the order of the file."""
+    strategy: str = "sticky"
+    """``sticky``, ``round_robin`` or ``least_used``."""
+    sessions: SessionsConfig = SessionsConfig()
 
 
 @frozen
@@ -167,16 +191,20 @@ class Timeouts:
     budget: float = 600.0
     """All attempts of one request together, until its first byte."""
     drain: float = 60.0
+    queue: float = 0.0
+    """For a credential to become free; 0: requests do not wait."""
 
 
 @frozen
 class Limits:
-    """How much is taken, in bytes."""
+    """How much is taken: in bytes, and requests."""
 
     body: int = 100 * MIB
     event: int = 64 * MIB
     head: int = 16 * 1024
     target: int = 8 * 1024
+    queue: int = 100
+    """Requests that wait for a credential."""
 
 
 @frozen

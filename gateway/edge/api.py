@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Protocol
 
 import msgspec
 from klein import Klein
-from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
@@ -22,12 +21,12 @@ from gateway.dialects.paths import is_model_id
 from gateway.dialects.verbs import UNSERVED_COLLECTIONS, VERBS
 from gateway.edge.relay import Relay
 from gateway.edge.site import GatewayRequest
-from gateway.routing.attempts import Live, Reply, Whole
+from gateway.routing.asking import Live, Reply, Whole
 from gateway.routing.catalog import Catalog, resource
 from gateway.routing.outcome import Refusal
 from gateway.routing.session import fingerprint
 
-_log = Logger()
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,9}\Z")
 
 
 class Routing(Protocol):
@@ -71,7 +70,7 @@ class _Api:
     @app.route("/<any(v1beta, v1, v1alpha):version>/models", methods=["GET", "HEAD"])
     def models(self, request: GatewayRequest, version: str) -> None:
         size = _last(request, b"pageSize") or _last(request, b"page_size")
-        if size and not (size.isascii() and size.lstrip("-").isdigit() and len(size) < 10):
+        if size and not _WHOLE_NUMBER.match(size):
             raise GatewayError(400, "INVALID_ARGUMENT", "PAGE_SIZE", "`pageSize` must be a whole number.")
         token = _last(request, b"pageToken") or _last(request, b"page_token")
         page, following = self._routing.catalog.page(int(size) if size else None, token)
@@ -94,10 +93,8 @@ class _Api:
         reply = await self._routing.run(call, request.journal)
         if isinstance(reply, Live):
             request.journal.trace_id = reply.first.trace_id
-            try:
-                await Relay(request, call, reply.stream, self._clock).run(_headers(request.journal))
-            finally:
-                reply.release()
+            relay = Relay(request, call, reply.stream, self._clock, reply.release)
+            await relay.run(_headers(request.journal))
         elif isinstance(reply, Whole):
             request.origin = "upstream"
             request.journal.trace_id = reply.event.trace_id
@@ -139,6 +136,7 @@ class _Api:
             forwards_done=forwards_done,
             api_version=version,
             server_timeout_seconds=gemini.server_timeout(request.getHeader(b"x-server-timeout")),
+            fixed=request.fixed,
         )
 
     @app.handle_errors(GatewayError)
@@ -185,9 +183,8 @@ class _Api:
 
     @app.handle_errors(Exception)
     def internal(self, request: Any, failure: Failure) -> None:
-        if failure.check(CancelledError):
-            # Nobody is there any more.
-            return
+        # Klein asks nobody when the client has left.  A CancelledError that comes here is some other cancellation,
+        # and the client waits for an answer.
         request.processingFailed(failure)
 
 

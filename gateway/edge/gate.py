@@ -8,7 +8,7 @@ import attrs
 
 from gateway.calls import GatewayError
 from gateway.dialects.paths import BadPath, normalise
-from gateway.edge.keys import ANONYMOUS, KeyRing
+from gateway.edge.keys import ANONYMOUS, NO_KEYS, KeyRing
 
 HEALTH = "/healthz"
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
@@ -24,6 +24,8 @@ class Head:
     target_bytes: int
     keys: Sequence[bytes]
     content_length: int | None
+    credentials: Sequence[bytes] = ()
+    """The values of ``X-Antigravity-Credential``."""
 
 
 @attrs.frozen
@@ -34,6 +36,8 @@ class Admitted:
     """In its plain form."""
     key_id: str
     """Who is calling; one name for everybody where no key is asked for."""
+    credential: str | None = None
+    """The label of the one credential that the operator lets serve it."""
 
 
 @attrs.frozen
@@ -45,6 +49,8 @@ class Gate:
     open_health: bool
     body_limit: int
     target_limit: int
+    operator: KeyRing = NO_KEYS
+    """The keys whose bearer may name a credential."""
 
     def judge(self, head: Head) -> Admitted:
         """Return the admitted request; raises GatewayError with what to tell the client."""
@@ -79,7 +85,27 @@ class Gate:
             )
         if head.content_length is not None and head.content_length > self.body_limit:
             raise self.too_large()
-        return Admitted(path, key_id)
+        return Admitted(path, key_id, self._credential(head))
+
+    def _credential(self, head: Head) -> str | None:
+        if not head.credentials:
+            return None
+        if self.operator.identify(head.keys) is None:
+            raise GatewayError(
+                403,
+                "PERMISSION_DENIED",
+                "CREDENTIAL_HEADER_FORBIDDEN",
+                "X-Antigravity-Credential is for the operator's key alone (proxy.operator_key); leave it out, or send"
+                " that key.",
+            )
+        if len(head.credentials) > 1:
+            raise GatewayError(
+                400,
+                "INVALID_ARGUMENT",
+                "CREDENTIAL_HEADER_TWICE",
+                "X-Antigravity-Credential came more than once; name one credential.",
+            )
+        return head.credentials[0].decode("utf-8", "replace")
 
     def too_large(self) -> GatewayError:
         """Return the error of a body beyond the limit."""

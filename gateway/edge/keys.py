@@ -28,7 +28,15 @@ class KeyRing:
             for known in self.digests:
                 if hmac.compare_digest(digest, known):
                     found = known
-        return None if found is None else f"key-{found.hex()[:12]}"
+        return None if found is None else identity(found)
+
+
+def identity(digest: bytes) -> str:
+    """Return what a key is called in logs and sessions."""
+    return f"key-{digest.hex()[:12]}"
+
+
+NO_KEYS = KeyRing(())
 
 
 def carried(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from gateway.calls import Call, Event, Headers
-from gateway.dialects.gemini import StreamEncoder, summary
+from gateway.dialects.gemini import StreamEncoder
 from gateway.edge import errors
 from gateway.edge.site import GatewayRequest
 from gateway.routing.stream import EventStream
@@ -19,6 +21,8 @@ from gateway.upstreams.exchange import WireError
 
 CUT_SECONDS = 15.0
 """How long a client has to read the rest of a broken stream before its connection is reset."""
+
+_log = Logger()
 
 
 @implementer(IPushProducer)
@@ -29,13 +33,21 @@ class Relay:
     such, and a connection that drops without its final chunk, because clients overlook the event alone.
     """
 
-    def __init__(self, request: GatewayRequest, call: Call, stream: EventStream, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        request: GatewayRequest,
+        call: Call,
+        stream: EventStream,
+        clock: IReactorTime,
+        release: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``release`` is called as soon as the stream is over, which may be long before its client has gone."""
         self._request = request
         self._stream = stream
         self._clock = clock
+        self._release = release
         self._encoder = StreamEncoder(call)
         self._done: Deferred[bool] = Deferred()
-        self._last_usage = b""
         self._broken = False
 
     async def run(self, headers: Headers) -> None:
@@ -43,6 +55,32 @@ class Relay:
 
         Cancelling it, as the client's leaving does, closes the connection to upstream.
         """
+        request = self._request
+        gone = request.notifyFinish()
+        try:
+            self._start(headers)
+            whole = await self._done
+        except CancelledError:
+            gone.addErrback(lambda _: None)
+            raise
+        except Exception:
+            if not request.startedWriting:
+                gone.addErrback(lambda _: None)
+                if request.producer is not None:
+                    request.unregisterProducer()
+                raise
+            # Whoever raised past the first byte would have it end cleanly, as if it were whole.
+            _log.failure("relaying request {id} failed", id=request.journal.request_id)
+            self._break([], errors.body(errors.internal(request.journal.request_id)), "INTERNAL")
+            whole = False
+        finally:
+            self._stream.abort()
+            self._release()
+        request.unregisterProducer()
+        if not whole:
+            await self._cut(gone)
+
+    def _start(self, headers: Headers) -> None:
         request = self._request
         request.origin = "upstream"
         request.reply(
@@ -56,20 +94,7 @@ class Relay:
         )
         request.journal.first_byte = self._clock.seconds()
         request.registerProducer(self, True)
-        gone = request.notifyFinish()
-        try:
-            self._stream.attach(self)
-            whole = await self._done
-            request.unregisterProducer()
-        except CancelledError:
-            gone.addErrback(lambda _: None)
-            raise
-        finally:
-            self._stream.abort()
-            if self._last_usage:
-                request.usage, request.finish_reason = summary(self._last_usage)
-        if not whole:
-            await self._cut(gone)
+        self._stream.attach(self)
 
     def events(self, events: list[Event]) -> None:
         """Write the events of one read in one go; see routing.stream.Sink."""
@@ -81,7 +106,7 @@ class Relay:
                 self._break(events[:at], event.error, "UPSTREAM_ERROR_EVENT")
                 return
             if b'"usageMetadata"' in event.data:
-                self._last_usage = event.data
+                self._request.last_usage = event.data
         data = self._encoder.encode(events)
         if data:
             self._request.write(data)
@@ -118,7 +143,8 @@ class Relay:
         data = self._encoder.encode(before) + self._encoder.failure(body)
         if data:
             self._request.write(data)
-        self._done.callback(False)
+        if not self._done.called:
+            self._done.callback(False)
 
     async def _cut(self, gone: Deferred[None]) -> None:
         request = self._request

@@ -20,12 +20,14 @@ from twisted.web.resource import IResource
 
 from gateway.calls import Ended, GatewayError, Headers, Journal, Recorder, Usage
 from gateway.config import Limits
+from gateway.dialects.gemini import summary
 from gateway.dialects.guard import Guard, GuardError
 from gateway.edge import errors
+from gateway.edge.channel import JSON_TYPE, GatewayChannel, common_headers
 from gateway.edge.gate import Admitted, Gate, Head
+from gateway.edge.gathering import Gathering
 from gateway.edge.keys import carried
 
-HEADERS_MOST = 100
 IDLE_SECONDS = 75.0
 """How long a connection may wait for its next request, and a body for its next bytes."""
 LINGER_SECONDS = 15.0
@@ -34,77 +36,29 @@ LINGER_SECONDS = 15.0
 _log = Logger()
 
 
-class GatewayChannel(http.HTTPChannel):
-    """Tells the request its head before the body is chosen a place, and answers what it cannot parse in JSON."""
-
-    maxHeaders = HEADERS_MOST
-    site: GatewaySite
-
-    def connectionMade(self) -> None:
-        """See HTTPChannel."""
-        self.totalHeadersSize = self.site.limits.head
-        super().connectionMade()
-        self.site.channels.add(self)
-
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        """See HTTPChannel."""
-        self.site.disconnected(self)
-        super().connectionLost(reason)
-
-    def allHeadersReceived(self) -> None:
-        """See HTTPChannel."""
-        request = cast(GatewayRequest, self.requests[-1])
-        request.begin(self._command, self._path, self._version)
-        super().allHeadersReceived()
-
-    def lineLengthExceeded(self, line: bytes) -> None:
-        """See LineReceiver: a line too long is a target or a field too long."""
-        self._receivedHeaderSize += len(line)
-        self._respondToBadRequestAndDisconnect()
-
-    def _respondToBadRequestAndDisconnect(self) -> None:
-        if not any(request.startedWriting for request in self.requests):
-            over = self._receivedHeaderSize > self.totalHeadersSize or self._receivedHeaderCount > self.maxHeaders
-            if over:
-                error = GatewayError(
-                    431,
-                    "INVALID_ARGUMENT",
-                    "HEAD_TOO_LARGE",
-                    f"The request's head is larger than {self.totalHeadersSize} bytes or has more than"
-                    f" {self.maxHeaders} fields; send fewer.",
-                )
-            else:
-                error = GatewayError(
-                    400, "INVALID_ARGUMENT", "HTTP_MALFORMED", "This is not a well-formed HTTP/1.1 request."
-                )
-            body = errors.body(error)
-            reason = http.RESPONSES.get(error.code, b"")
-            transport: Any = self.transport
-            transport.write(
-                b"HTTP/1.1 %d %s\r\nContent-Type: application/json; charset=UTF-8\r\nContent-Length: %d\r\n"
-                b"X-Antigravity-Origin: gateway\r\nConnection: close\r\n\r\n%s"
-                % (error.code, reason, len(body), body)
-            )
-        self.loseConnection()
-
-
 class GatewayRequest(server.Request):
     """One request: its head is judged before its body is taken, its end is reported once."""
 
     channel: GatewayChannel
     journal: Journal
+    begun = False
+    """Whether its head is complete, so that it has a journal and its end is reported."""
     key_id = ""
+    fixed: str | None = None
     reason = ""
     origin = "gateway"
     usage: Usage | None = None
     finish_reason = ""
+    last_usage = b""
+    """Of a stream: the last event that told of usage, read when the request is over, however it ends."""
     defaultContentType = None
 
     def __init__(self, channel: GatewayChannel, *args: Any, **named: Any) -> None:
         super().__init__(channel, *args, parsePOSTFormSubmission=False, **named)
-        self.gateway = channel.site
-        self._chunks: list[bytes] = []
+        self.gateway = cast(GatewaySite, channel.site)
+        self._gathered = Gathering()
         self._received = 0
+        self._discarded_to = 0
         self._guard: Guard | None = None
         self._refused = False
         self._linger: IDelayedCall | None = None
@@ -126,6 +80,7 @@ class GatewayRequest(server.Request):
             peer=_host(self.getClientAddress()),
             started=self.gateway.clock.seconds(),
         )
+        self.begun = True
         self.gateway.opened()
         self.notifyFinish().addBoth(self._report)
 
@@ -138,8 +93,9 @@ class GatewayRequest(server.Request):
             headers.getRawHeaders(b"authorization", []),
             self.args.get(b"key", []),
         )
+        named = headers.getRawHeaders(b"x-antigravity-credential", [])
         try:
-            admitted = self.gateway.gate.judge(Head(self.method, self.path, len(self.uri), keys, length))
+            admitted = self.gateway.gate.judge(Head(self.method, self.path, len(self.uri), keys, length, named))
         except GatewayError as error:
             self.refuse(error)
         else:
@@ -147,6 +103,7 @@ class GatewayRequest(server.Request):
 
     def _admit(self, admitted: Admitted) -> None:
         self.key_id = admitted.key_id
+        self.fixed = admitted.credential
         self.path = admitted.path.encode("ascii")
         self.journal.path = admitted.path
         self._guard = Guard() if self.method == b"POST" else None
@@ -154,7 +111,8 @@ class GatewayRequest(server.Request):
     def refuse(self, error: GatewayError) -> None:
         """Answer now and take no more of the body; the connection closes when the client is through."""
         self._refused = True
-        self._chunks.clear()
+        self._gathered.drop()
+        self._discarded_to = self._received + self.gateway.limits.body
         self.channel.persistent = 0
         self.requestHeaders.removeHeader(b"expect")
         self.responseHeaders.setRawHeaders(b"connection", [b"close"])
@@ -165,13 +123,13 @@ class GatewayRequest(server.Request):
         """Take the body's next bytes.  Called by the channel; see http.Request."""
         self._received += len(data)
         if self._refused:
-            if self._received > self.gateway.limits.body:
+            if self._received > self._discarded_to:
                 self.loseConnection()
             return
         if self._received > self.gateway.limits.body:
             self.refuse(self.gateway.gate.too_large())
             return
-        self._chunks.append(data)
+        self._gathered.add(data)
         if self._guard is not None:
             self._checked(self._guard.feed, data)
 
@@ -201,9 +159,7 @@ class GatewayRequest(server.Request):
 
     def body(self) -> bytes:
         """Return the request's body, once."""
-        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks.clear()
-        return body
+        return self._gathered.take()
 
     def getRequestHostname(self) -> bytes:
         """Return a name for the router, which needs one; the Host header has no part in routing."""
@@ -212,21 +168,16 @@ class GatewayRequest(server.Request):
     def reply(self, status: int, headers: Headers = ()) -> None:
         """Set status and header fields of the answer; its body is the caller's."""
         self.setResponseCode(status)
-        out = self.responseHeaders
-        out.setRawHeaders(b"date", [http.datetimeToString()])
-        out.setRawHeaders(b"cache-control", [b"no-store"])
-        out.setRawHeaders(b"x-content-type-options", [b"nosniff"])
-        out.setRawHeaders(b"x-request-id", [self.journal.request_id.encode("ascii")])
-        out.setRawHeaders(b"x-antigravity-origin", [self.origin.encode("ascii")])
-        for name, value in headers:
-            out.setRawHeaders(name, [value])
+        common = common_headers(self.journal.request_id, self.origin)
+        for name, value in (*common, *headers):
+            self.responseHeaders.setRawHeaders(name, [value])
 
     def answer(self, status: int, body: bytes, headers: Headers = ()) -> None:
         """Write a whole JSON answer, except for its end, which whoever drives the request makes."""
         self.reply(
             status,
             (
-                (b"content-type", b"application/json; charset=UTF-8"),
+                (b"content-type", JSON_TYPE),
                 (b"content-length", b"%d" % len(body)),
                 *headers,
             ),
@@ -253,6 +204,8 @@ class GatewayRequest(server.Request):
     def _report(self, result: object) -> None:
         if self._linger is not None and self._linger.active():
             self._linger.cancel()
+        if self.last_usage:
+            self.usage, self.finish_reason = summary(self.last_usage)
         left = isinstance(result, Failure)
         reason = self.reason or ("CLIENT_LEFT" if left else "")
         self.gateway.recorder.ended(
@@ -314,6 +267,10 @@ class GatewaySite(server.Site):
         """Take note of a request's end."""
         self._busy -= 1
         self._look_whether_drained()
+
+    def connected(self, channel: GatewayChannel) -> None:
+        """Take note of a connection."""
+        self.channels.add(channel)
 
     def disconnected(self, channel: GatewayChannel) -> None:
         """Take note of a connection's end."""

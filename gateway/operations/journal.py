@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.logger import Logger
 
-from gateway.calls import Attempt, Credential, Ended, Journal
+from gateway.calls import Attempt, Credential, Decision, Ended, Journal, Option
 
 _log = Logger(namespace="gateway.access")
 
@@ -16,18 +16,21 @@ class LogRecorder:
         """Log an attempt that failed, at debug."""
         if attempt.reason:
             _log.debug(
-                "{id} attempt {n} on {credential}: {status} {reason} after {seconds:.3f} s",
+                "{id} attempt {n} on {credential} at {base}: {status} {reason} after {seconds:.3f} s",
                 id=journal.request_id,
                 n=len(journal.attempts),
                 credential=attempt.credential,
+                base=attempt.base or "-",
                 status=attempt.status,
                 reason=attempt.reason,
                 seconds=attempt.seconds,
             )
 
     def ended(self, event: Ended) -> None:
-        """Log a request, at info."""
+        """Log a request, at info, and before it at debug why its credentials were chosen."""
         journal = event.journal
+        for number, decision in enumerate(journal.decisions, 1):
+            self._decided(journal, number, decision)
         usage = event.usage
         first = "-" if journal.first_byte is None else f"{journal.first_byte - journal.started:.3f}"
         _log.info(
@@ -56,6 +59,18 @@ class LogRecorder:
             finish=event.finish_reason or "-",
         )
 
+    def _decided(self, journal: Journal, number: int, decision: Decision) -> None:
+        _log.debug(
+            "{id} choice {n}: {credential} ({why}) after {waited:.3f} s of waiting, session={session}; out: {out}",
+            id=journal.request_id,
+            n=number,
+            credential=next((option.label for option in decision.options if option.chosen), "nobody"),
+            why=decision.why or "nobody is free",
+            waited=decision.waited,
+            session=journal.session or "-",
+            out="; ".join(_words(option) for option in decision.options if not option.chosen) or "-",
+        )
+
     def quarantined(self, credential: Credential, reason: str, link: str) -> None:
         """Log that somebody has to act, at error."""
         _log.error(
@@ -74,3 +89,8 @@ class LogRecorder:
             " of service or verification within ten minutes, and the others are kept from the same",
             upstream=upstream,
         )
+
+
+def _words(option: Option) -> str:
+    free = "" if option.free_seconds is None else f", free in {option.free_seconds:.1f} s"
+    return f"{option.label} {option.state} {option.reason}".rstrip() + free

@@ -2,69 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import attrs
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 
 from gateway.accounts.oauth import TokenRevoked, TokenUnavailable
 from gateway.accounts.standing import Lease, Standings
-from gateway.calls import Action, Attempt, Blame, Call, Credential, Event, Journal, Recorder, Secret, Verdict
+from gateway.calls import Action, Attempt, Blame, Call, Credential, Journal, Recorder, Secret, Verdict
 from gateway.config import Limits, RoutingConfig, Timeouts
+from gateway.routing import decision
+from gateway.routing.affinity import Affinity
+from gateway.routing.asking import Asker, Live, Reply, Whole
 from gateway.routing.budget import RetryBudget
 from gateway.routing.catalog import Catalog
+from gateway.routing.choosing import Chooser, Run, Taken
 from gateway.routing.outcome import Failure, Refusal, final, nobody
-from gateway.routing.pool import Member, candidates
-from gateway.routing.rotation import Choice, Nobody, Sessions, choose
-from gateway.routing.stream import EventStream
-from gateway.splice import NotAnObject
-from gateway.upstreams import unanswered
-from gateway.upstreams import verdict as verdicts
-from gateway.upstreams.exchange import Exchange, Wire, WireError
+from gateway.routing.pool import Member
+from gateway.routing.queue import Waiting
+from gateway.routing.rotation import STRATEGIES, Nobody, Sessions, Strategy
+from gateway.upstreams.exchange import Wire
 
-ERROR_BODY_BYTES = 256 * 1024
+__all__ = ["Live", "Reply", "Router", "Whole"]
+
+REFUSED_SECONDS = 15.0
+"""How long a credential rests after a 401 that a fresh token did not cure; doubled each time in a row."""
+REFUSALS_MOST = 5
+"""After so many rests, some eight minutes in all, the next such 401 quarantines."""
 GROWTH_MOST_SECONDS = 60.0
 JITTER = 0.2
 
-_TOKEN_REVOKED = Verdict(Action.NEXT, Blame.CREDENTIAL, "INVALID_GRANT", hides=True)
-_TOKEN_UNAVAILABLE = Verdict(Action.NEXT, Blame.NOBODY, "TOKEN_UNAVAILABLE", hides=True)
+TOKEN_SECONDS = 5.0
+"""How long a request waits for one credential's token while it might go out as another."""
 
 
-@attrs.frozen
-class Whole:
-    """A good answer in one piece."""
-
-    event: Event
+class _TokenPending(TokenUnavailable):
+    """The token was not there in time."""
 
 
-@attrs.frozen
-class Live:
-    """A good stream: its first event has come and nothing of it has been passed on.
-
-    ``release`` is called once when the stream is over, whatever its end.
-    """
-
-    stream: EventStream
-    first: Event
-    release: Callable[[], None]
-
-
-Reply = Whole | Live | Refusal
-
-
-@attrs.define(eq=False)
-class _Run:
-    """One request's way through the credentials."""
-
-    call: Call
-    journal: Journal
-    members: dict[Credential, Member]
-    deadline: float
-    tried: set[Credential] = attrs.field(factory=set)
-    bases: set[str] = attrs.field(factory=set)
-    calls: int = 0
-    """Requests sent upstream, forced refreshes' repetitions apart."""
-    failures: list[Failure] = attrs.field(factory=list)
+_NO_TOKEN: Mapping[type[Exception], Verdict] = {
+    TokenRevoked: Verdict(Action.NEXT, Blame.CREDENTIAL, "INVALID_GRANT", hides=True),
+    TokenUnavailable: Verdict(Action.NEXT, Blame.NOBODY, "TOKEN_UNAVAILABLE", hides=True),
+    _TokenPending: Verdict(Action.NEXT, Blame.NOBODY, "TOKEN_PENDING", hides=True),
+}
 
 
 @attrs.define(eq=False)
@@ -87,7 +70,20 @@ class Router:
     limits: Limits
     catalog: Catalog
     members: Sequence[Member] = ()
+    affinity: Affinity = attrs.field(factory=Affinity)
+    explains: bool = False
+    """Whether every request's journal says why its credentials were chosen."""
+    chooser: Chooser = attrs.field(init=False)
     _budgets: dict[str, RetryBudget] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        waiting: Waiting[Taken] = Waiting(self.clock, self.limits.queue)
+        self.chooser = Chooser(self.clock, self.standings, self.sessions, self.affinity, waiting)
+
+    @property
+    def strategy(self) -> Strategy:
+        """Who is first among those that may serve a request."""
+        return STRATEGIES[self.routing.strategy]
 
     async def run(self, call: Call, journal: Journal) -> Reply:
         """Return the first good answer, or upstream's last error.
@@ -95,41 +91,28 @@ class Router:
         Raises GatewayError where there is no upstream error to show.  Cancelling it closes the connection to
         upstream and blames nobody.
         """
-        able = candidates(self.members, call.verb, call.model)
+        able, bound_by = self.chooser.admitted(self.members, call)
         now = self.clock.seconds()
         budget = min(self.timeouts.budget, call.server_timeout_seconds or self.timeouts.budget)
-        run = _Run(call, journal, {member.credential: member for member in able}, now + budget)
+        run = Run(call, journal, able, now + budget, bound_by)
         while True:
-            now = self.clock.seconds()
-            choice = self._choose(run, now)
-            if isinstance(choice, Nobody):
-                return self._give_up(run, now)
-            journal.credential = choice.credential.label
-            journal.upstream = choice.credential.upstream
-            result = await self._visit(run, run.members[choice.credential])
+            taken = await self.chooser.take(run, self.catalog, self.strategy, self.timeouts.queue, self.explains)
+            if isinstance(taken, Nobody):
+                return self._give_up(run, self.clock.seconds())
+            credential = taken.choice.credential
+            run.why = taken.choice.why
+            journal.credential = credential.label
+            journal.upstream = credential.upstream
+            result = await self._visit(run, run.members[credential], taken.lease)
             if not isinstance(result, Failure):
-                self.sessions.bind(call.session, call.model, choice.credential, now)
+                self.chooser.settle(run, taken, self.strategy)
                 return result
-            run.tried.add(choice.credential)
+            run.tried.add(credential)
             run.failures.append(result)
-            if not self._goes_on(run, result.verdict, choice.credential.upstream):
+            if not self._goes_on(run, result.verdict, credential.upstream):
                 return self._give_up(run, self.clock.seconds())
 
-    def _choose(self, run: _Run, now: float) -> Choice | Nobody:
-        call = run.call
-        open_to_all = list(run.members)
-        if run.failures and run.failures[-1].verdict.other_project:
-            owners = {credential.owner for credential in run.tried}
-            open_to_all = [credential for credential in open_to_all if credential.owner not in owners]
-        if run.failures and run.failures[-1].verdict.other_base:
-            open_to_all = [
-                credential for credential in open_to_all if set(run.members[credential].bases) - run.bases
-            ]
-        preferred = {one.upstream for one in open_to_all if self.catalog.knows(one.upstream, call.model)}
-        bound = self.sessions.get(call.session, call.model, now) if call.session else None
-        return choose(open_to_all, preferred, self.standings, bound, run.tried, call.model, now)
-
-    def _goes_on(self, run: _Run, verdict: Verdict, upstream: str) -> bool:
+    def _goes_on(self, run: Run, verdict: Verdict, upstream: str) -> bool:
         """Say whether another credential is to be tried after a failure."""
         if verdict.action is Action.PASS or run.calls >= self.routing.max_attempts:
             return False
@@ -140,35 +123,38 @@ class Router:
             return False
         return self.clock.seconds() < run.deadline
 
-    def _give_up(self, run: _Run, now: float) -> Refusal:
-        some = [self.standings.availability(credential, run.call.model, now) for credential in run.members]
-        free_at = [now if one.usable else one.free_at for one in some if one.usable or one.free_at is not None]
-        free_in = min(at for at in free_at if at is not None) - now if free_at else None
+    def _give_up(self, run: Run, now: float) -> Refusal:
+        free_in, busy = self.chooser.free_in(run, now)
+        routed = decision.detail(
+            run.journal.attempts, self.chooser.options(run, Nobody(None), now), run.call.session
+        )
         if not run.failures:
-            raise nobody(free_in)
-        return final(run.failures, run.journal.attempts, free_in)
+            error = nobody(free_in, busy)
+            raise attrs.evolve(error, details=(*error.details, routed))
+        return final(run.failures, run.journal.attempts, free_in, (routed,))
 
-    async def _visit(self, run: _Run, member: Member) -> Whole | Live | Failure:
+    async def _visit(self, run: Run, member: Member, lease: Lease) -> Whole | Live | Failure:
         """Try one credential: its bases in turn, and a forced refresh once."""
-        credential = member.credential
-        lease = self.standings.lease(credential, run.call.model, self.clock.seconds())
         result: Whole | Live | Failure | None = None
         try:
             result = await self._try_bases(run, member, lease)
             if isinstance(result, Failure):
-                self._blame(run, credential, result.verdict)
+                self._blame(run, member.credential, result.verdict)
             else:
                 self.standings.succeeded(lease)
+                if isinstance(result, Live):
+                    # A probe that went well frees its pair long before its stream is over.
+                    self.chooser.waiting.offer()
         finally:
             if not isinstance(result, Live):
-                self.standings.release(lease)
+                self.chooser.release(lease)
         return result
 
-    async def _try_bases(self, run: _Run, member: Member, lease: Lease) -> Whole | Live | Failure:
+    async def _try_bases(self, run: Run, member: Member, lease: Lease) -> Whole | Live | Failure:
         now = self.clock.seconds()
-        bases = sorted(member.bases, key=lambda base: self.standings.base_until(base, run.call.model, now) > now)
+        bases = sorted(member.bases, key=lambda base: self.standings.bases.until(base, run.call.model, now) > now)
         try:
-            token = await member.tokens.get()
+            token = await self._token(run, member, member.tokens.get)
         except (TokenRevoked, TokenUnavailable) as error:
             return self._no_token(run, member, error, now)
         renewed = False
@@ -178,7 +164,7 @@ class Router:
             if isinstance(result, Failure) and result.verdict.action is Action.REFRESH and not renewed:
                 renewed = True
                 try:
-                    token = await member.tokens.renew(token)
+                    token = await self._token(run, member, partial(member.tokens.renew, token))
                 except (TokenRevoked, TokenUnavailable) as error:
                     return self._no_token(run, member, error, now, result.verdict)
                 run.calls -= 1
@@ -193,25 +179,42 @@ class Router:
                 self._rest_base(run, base, result.verdict)
             run.failures.append(result)
 
+    async def _token(
+        self, run: Run, member: Member, ask: Callable[[], Coroutine[Deferred[Any], Any, Secret]]
+    ) -> Secret:
+        """Return a token as ``ask`` gives it, without waiting for ever; raises as that does, and _TokenPending."""
+        asked = Deferred.fromCoroutine(ask())
+        if asked.called:
+            return await asked
+        now = self.clock.seconds()
+        seconds = run.deadline - now
+        if run.calls + 1 < self.routing.max_attempts and self.chooser.others(run, member.credential, now):
+            seconds = min(seconds, TOKEN_SECONDS)
+        try:
+            return await asked.addTimeout(max(seconds, 0.001), self.clock)
+        except TimeoutError:
+            raise _TokenPending("it was not there in time") from None
+
     def _no_token(
         self,
-        run: _Run,
+        run: Run,
         member: Member,
         error: TokenRevoked | TokenUnavailable,
         since: float,
         refused: Verdict | None = None,
     ) -> Failure:
         """Judge a credential that has no token; ``refused`` is upstream's 401 where that led to the refresh."""
-        verdict = _TOKEN_REVOKED if isinstance(error, TokenRevoked) else _TOKEN_UNAVAILABLE
+        verdict = _NO_TOKEN[type(error)]
         if refused is not None and not member.tokens.renewable:
             return Failure(refused)
-        # Taken as an attempt although nothing was sent upstream: whoever reads the details has to see it.
-        run.calls += 1
+        # Taken as an attempt although nothing was sent upstream: whoever reads the details has to see it.  After
+        # a 401 the request that led here counts already.
+        run.calls += refused is None
         self._note(run, member, "", verdict, since)
         return Failure(verdict)
 
     async def _attempt(
-        self, run: _Run, member: Member, base: str, token: Secret, lease: Lease
+        self, run: Run, member: Member, base: str, token: Secret, lease: Lease
     ) -> Whole | Live | Failure:
         call, started = run.call, self.clock.seconds()
         request = member.upstream.prepare(call, base, member.credential, token)
@@ -219,18 +222,12 @@ class Router:
         seconds = max(min(limit, run.deadline - started), 0.001)
         run.calls += 1
         run.bases.add(base)
-        try:
-            exchange = await self.wire.open(request, seconds)
-            if exchange.status != 200:
-                result: Whole | Live | Failure = await self._judged(exchange)
-            elif call.streams:
-                result = await self._stream(member, lease, exchange, seconds - (self.clock.seconds() - started))
-            else:
-                result = await self._whole(member, exchange)
-        except WireError as error:
-            result = Failure(unanswered.transport(error.kind, call.streams))
+        asker = Asker(self.wire, self.clock, self.wall_seconds, self.timeouts, self.limits)
+        result = await asker.ask(call, member, request, seconds, lambda: self.chooser.release(lease))
         self._note(run, member, base, result.verdict if isinstance(result, Failure) else None, started)
-        self._heed_backend(member, base, result)
+        if seconds >= limit or not (isinstance(result, Failure) and result.verdict.reason == "UPSTREAM_TIMEOUT"):
+            # Where the client's own deadline was the shorter one, it says nothing about the backend.
+            self._heed_backend(member, base, result)
         return result
 
     def _heed_backend(self, member: Member, base: str, result: Whole | Live | Failure) -> None:
@@ -238,62 +235,28 @@ class Router:
         budget = self._budget(member.credential.upstream)
         if isinstance(result, Failure) and result.verdict.blame is Blame.BASE:
             budget.failed()
-            self.standings.base_failed(base, self.clock.seconds())
+            self.standings.bases.failed(base, self.clock.seconds())
             return
-        self.standings.base_answered(base)
+        self.standings.bases.answered(base)
         if not isinstance(result, Failure):
             budget.succeeded()
 
     def _budget(self, upstream: str) -> RetryBudget:
         return self._budgets.setdefault(upstream, RetryBudget())
 
-    async def _judged(self, exchange: Exchange) -> Failure:
-        try:
-            body = await exchange.read(ERROR_BODY_BYTES, self.timeouts.idle)
-        except WireError:
-            body = b""
-        verdict = verdicts.judge(exchange.status, exchange.headers, body, self.wall_seconds())
-        return Failure(verdict, body, exchange.headers.get(b"retry-after", b""))
-
-    async def _whole(self, member: Member, exchange: Exchange) -> Whole | Failure:
-        body = await exchange.read(self.limits.event, self.timeouts.idle)
-        try:
-            event = member.upstream.unwrap(body)
-        except NotAnObject:
-            return Failure(unanswered.transport("not-json", False))
-        if event.error:
-            return Failure(verdicts.judge_error_object(event.error, self.wall_seconds()), event.error)
-        return Whole(event)
-
-    async def _stream(
-        self, member: Member, lease: Lease, exchange: Exchange, seconds: float
-    ) -> Live | Failure:
-        kind = exchange.headers.get(b"content-type", b"").split(b";", 1)[0].strip().lower()
-        if kind != b"text/event-stream":
-            exchange.abort()
-            return Failure(unanswered.transport("bad-content-type", True))
-        stream = EventStream(
-            exchange, member.upstream.unwrap, self.clock, self.timeouts.idle, self.limits.event
-        )
-        first = await stream.first(max(seconds, 0.001))
-        if first.error:
-            stream.abort()
-            return Failure(verdicts.judge_error_object(first.error, self.wall_seconds()), first.error)
-        return Live(stream, first, lambda: self.standings.release(lease))
-
-    def _note(self, run: _Run, member: Member, base: str, verdict: Verdict | None, since: float) -> None:
+    def _note(self, run: Run, member: Member, base: str, verdict: Verdict | None, since: float) -> None:
         seconds = self.clock.seconds() - since
         label = member.credential.label
-        if verdict is None:
-            attempt = Attempt(label, base, 200, "", seconds)
-        else:
-            attempt = Attempt(label, base, verdict.status, verdict.reason, seconds)
+        status, reason = (200, "") if verdict is None else (verdict.status, verdict.reason)
+        attempt = Attempt(label, base, status, reason, seconds, run.why, run.waited)
         run.journal.attempts.append(attempt)
         self.recorder.attempted(run.journal, attempt)
 
-    def _blame(self, run: _Run, credential: Credential, verdict: Verdict) -> None:
+    def _blame(self, run: Run, credential: Credential, verdict: Verdict) -> None:
         now = self.clock.seconds()
         model = run.call.model
+        if verdict.action is Action.REFRESH:
+            verdict = self._refused(verdict, self.standings.strikes(credential, model))
         if verdict.blame is Blame.PAIR and verdict.cool_seconds > 0:
             seconds = verdict.cool_seconds
             if verdict.grows:
@@ -312,9 +275,21 @@ class Router:
         elif verdict.blame is Blame.BASE and run.journal.attempts:
             self._rest_base(run, run.journal.attempts[-1].base, verdict)
 
-    def _rest_base(self, run: _Run, base: str, verdict: Verdict) -> None:
+    @staticmethod
+    def _refused(verdict: Verdict, strikes: int) -> Verdict:
+        """Judge a 401 that a fresh token did not cure, or for which there is no other token.
+
+        Identity services have outages of minutes, and nobody would put a credential in again after each: it rests,
+        longer each time, and is out only when it was refused again and again.
+        """
+        if strikes >= REFUSALS_MOST:
+            return verdict
+        seconds = REFUSED_SECONDS * 2**strikes
+        return attrs.evolve(verdict, blame=Blame.PAIR, cool_seconds=seconds)
+
+    def _rest_base(self, run: Run, base: str, verdict: Verdict) -> None:
         if verdict.cool_seconds > 0:
             seconds = verdict.cool_seconds * (1 + JITTER * self.chance())
-            self.standings.cool_base(base, run.call.model, self.clock.seconds() + seconds)
+            self.standings.bases.cool(base, run.call.model, self.clock.seconds() + seconds)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -13,6 +12,7 @@ from gateway.accounts.oauth import TokenRevoked, TokenUnavailable
 from gateway.calls import Secret
 from gateway.routing.attempts import Router
 from gateway.routing.pool import Member
+from gateway.splice import UNREADABLE
 from gateway.upstreams.exchange import WireError
 from gateway.upstreams.models import Model
 
@@ -61,7 +61,7 @@ class Lister:
             _log.debug("{upstream} lists {count} models", upstream=self._name, count=len(models))
         except CancelledError:
             return
-        except (_NotListed, WireError, TokenRevoked, TokenUnavailable, msgspec.DecodeError) as error:
+        except (_NotListed, WireError, TokenRevoked, TokenUnavailable, *UNREADABLE) as error:
             delay = RETRY_SECONDS
             _log.debug("the models of {upstream} could not be listed: {why}", upstream=self._name, why=str(error))
         except Exception:

@@ -10,7 +10,7 @@ import attrs
 import msgspec
 
 from gateway import splice
-from gateway.calls import Attempt, GatewayError, Verdict
+from gateway.calls import Attempt, Details, GatewayError, Verdict
 from gateway.upstreams import unanswered
 from gateway.upstreams.errordetails import rpc_name, scrubbed, status_body
 
@@ -48,27 +48,36 @@ def tried(attempts: Sequence[Attempt]) -> dict[str, Any]:
     }
 
 
-def final(failures: Sequence[Failure], attempts: Sequence[Attempt], free_in_seconds: float | None) -> Refusal:
+def final(
+    failures: Sequence[Failure],
+    attempts: Sequence[Attempt],
+    free_in_seconds: float | None,
+    more: Details = (),
+) -> Refusal:
     """Return what the client is told when nothing is left to try.
 
     It is the last upstream error that speaks of the client's request rather than of the operator's
     credentials, with what was tried in its details; raises GatewayError where there is none such.
-    ``free_in_seconds`` is when the first credential may be used again, None where none will.
+    ``free_in_seconds`` is when the first credential may be used again, None where none will; ``more`` are
+    entries for the error's ``details``.
     """
     shown = next((failure for failure in reversed(failures) if not failure.verdict.hides), None)
     if shown is None:
         error = unanswered.failure(failures[-1].verdict)
-        raise attrs.evolve(error, details=(*error.details, tried(attempts)))
+        raise attrs.evolve(error, details=(*error.details, *more, tried(attempts)))
     status = shown.verdict.status
     retry_after = shown.retry_after
     if status == 429 and free_in_seconds is not None:
         retry_after = b"%d" % max(1, math.ceil(free_in_seconds))
     body = scrubbed(status_body(shown.body, status))
-    return Refusal(status, _completed(body, status, tried(attempts)), retry_after)
+    return Refusal(status, _completed(body, status, (*more, tried(attempts))), retry_after)
 
 
-def nobody(free_in_seconds: float | None) -> GatewayError:
-    """Return the error of a request for which no credential could even be tried."""
+def nobody(free_in_seconds: float | None, busy: bool = False) -> GatewayError:
+    """Return the error of a request for which no credential could even be tried.
+
+    ``busy`` says that one could have been but for its limit of concurrent requests.
+    """
     if free_in_seconds is None:
         return GatewayError(
             503,
@@ -77,6 +86,15 @@ def nobody(free_in_seconds: float | None) -> GatewayError:
             "No credential of this gateway is usable for this request; its operator finds the cause in the log.",
         )
     seconds = max(1, math.ceil(free_in_seconds))
+    if busy:
+        return GatewayError(
+            429,
+            "RESOURCE_EXHAUSTED",
+            "ALL_CREDENTIALS_BUSY",
+            "Every credential of this gateway that may serve this has as many requests under way as it is allowed"
+            f" (max_concurrent); try again in {seconds} s.",
+            retry_after_seconds=float(seconds),
+        )
     return GatewayError(
         429,
         "RESOURCE_EXHAUSTED",
@@ -86,8 +104,8 @@ def nobody(free_in_seconds: float | None) -> GatewayError:
     )
 
 
-def _completed(body: bytes, status: int, detail: dict[str, Any]) -> bytes:
-    """Return an ``{"error": {...}}`` body with one more detail; its other members keep their bytes.
+def _completed(body: bytes, status: int, more: Details) -> bytes:
+    """Return an ``{"error": {...}}`` body with more details; its other members keep their bytes.
 
     A code or status that upstream left out is filled in, since clients show these.
     """
@@ -99,5 +117,5 @@ def _completed(body: bytes, status: int, detail: dict[str, Any]) -> bytes:
         return body
     error.setdefault("code", b"%d" % status)
     error.setdefault("status", splice.string(rpc_name(status)))
-    error["details"] = splice.array([*details, msgspec.json.encode(detail)])
+    error["details"] = splice.array([*details, *map(msgspec.json.encode, more)])
     return splice.join({**outer, "error": splice.join(error.items())}.items())

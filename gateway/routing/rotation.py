@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from gateway.accounts.standing import Standings
+from gateway.accounts.usage import Usage
 from gateway.calls import Credential
 
 SESSION_LIMIT = 20_000
@@ -28,15 +29,15 @@ class Strategy:
 
     keeps_sessions: bool
     """Whether a session's own credential goes before its equals."""
-    order: Callable[[Standings, Credential], Any]
+    order: Callable[[Usage, Credential], Any]
     """The smallest is chosen."""
     why: str
 
 
 STRATEGIES: Mapping[str, Strategy] = {
-    "sticky": Strategy(True, Standings.share, "least used"),
-    "round_robin": Strategy(False, Standings.turn, "in turn"),
-    "least_used": Strategy(False, Standings.share, "least used"),
+    "sticky": Strategy(True, Usage.share, "least used"),
+    "round_robin": Strategy(False, Usage.turn, "in turn"),
+    "least_used": Strategy(False, Usage.share, "least used"),
 }
 
 
@@ -46,6 +47,8 @@ class Choice:
 
     credential: Credential
     why: str
+    passed_over: Credential | None = None
+    """Who would have been chosen if its token were at hand."""
 
 
 @attrs.frozen
@@ -67,12 +70,15 @@ def choose(
     model: str,
     now: float,
     strategy: Strategy = STRATEGIES["sticky"],
+    spent: Set[Credential] = frozenset(),
+    pending: Set[Credential] = frozenset(),
 ) -> Choice | Nobody:
     """Choose a credential for the next attempt.
 
     Of the usable ones only those of the lowest priority number count.  Among these the session's own comes first,
     where the strategy keeps sessions; else those of ``preferred`` upstreams (which are known to have the model)
-    before others, and then the strategy decides.  One that was tried in this request is never chosen again.
+    before others, those not known to be ``spent`` before those that are, and then the strategy decides, where those
+    whose token is ``pending`` come after the rest.  One that was tried in this request is never chosen again.
     """
     free: list[Credential] = []
     soonest: float | None = None
@@ -84,7 +90,7 @@ def choose(
         if not availability.usable:
             if availability.free_at is not None:
                 soonest = availability.free_at if soonest is None else min(soonest, availability.free_at)
-        elif standings.full(credential):
+        elif standings.usage.full(credential):
             busy = True
             own_is_busy = own_is_busy or credential == bound
         else:
@@ -94,12 +100,18 @@ def choose(
     first = min(one.terms.priority for one in free)
     equals = [one for one in free if one.terms.priority == first]
     if strategy.keeps_sessions and bound is not None and bound in equals:
-        return Choice(bound, SESSION)
+        # The one of now: its terms may have changed since it was bound.
+        return Choice(equals[equals.index(bound)], SESSION)
     known = [one for one in equals if one.upstream in preferred]
-    best = min(known or equals, key=lambda one: strategy.order(standings, one))
+    known = known or equals
+    known = [one for one in known if one not in spent] or known if spent else known
+    best = ideal = min(known, key=lambda one: strategy.order(standings.usage, one))
+    if best in pending:
+        best = min(known, key=lambda one: (one in pending, strategy.order(standings.usage, one)))
+    passed_over = ideal if ideal != best else None
     if tried:
-        return Choice(best, ROTATION)
-    return Choice(best, OVERFLOW if own_is_busy and strategy.keeps_sessions else strategy.why)
+        return Choice(best, ROTATION, passed_over)
+    return Choice(best, OVERFLOW if own_is_busy and strategy.keeps_sessions else strategy.why, passed_over)
 
 
 @attrs.define(eq=False)

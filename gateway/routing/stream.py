@@ -72,10 +72,13 @@ class EventStream:
         """Commit: give ``sink`` the events held so far and let the rest follow."""
         self._sink = sink
         held, self._held = self._held, []
+        # The pause so far was ours.  One that the sink asks for while it takes these events is its own, and stays.
+        self._paused = False
         sink.events(held)
         if self._over:
             sink.ended(self._error)
-        else:
+        elif not self._paused:
+            self._paused = True
             self.resume()
 
     def pause(self) -> None:
@@ -161,6 +164,7 @@ class EventStream:
         self._finish(error)
 
     def _arm(self, seconds: float, kind: str) -> None:
+        self._disarm()
         self._timer = self._clock.callLater(seconds, self._late, kind)
 
     def _disarm(self) -> None:

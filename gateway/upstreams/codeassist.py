@@ -11,7 +11,8 @@ import msgspec
 from gateway import splice
 from gateway.calls import Call, Credential, Event, GatewayError, HttpRequest, Secret
 from gateway.config.values import EnvelopeConfig, UpstreamConfig
-from gateway.upstreams.models import Model
+from gateway.upstreams.durations import timestamp
+from gateway.upstreams.models import Figure, Model
 from gateway.upstreams.sending import USER_AGENT, json_headers
 
 
@@ -19,6 +20,21 @@ class _Envelope(msgspec.Struct, rename="camel"):
     response: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     trace_id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Left(msgspec.Struct, rename="camel"):
+    model_id: str = ""
+    remaining_fraction: float | None = None
+    reset_time: str = ""
+
+
+class _Metered(msgspec.Struct, rename="camel"):
+    quota_info: _Left = msgspec.field(default_factory=_Left)
+
+
+class _QuotaAnswer(msgspec.Struct):
+    buckets: list[_Left] = []
+    models: dict[str, _Metered] = {}
 
 
 class _AvailableModel(msgspec.Struct, rename="camel"):
@@ -34,6 +50,7 @@ class _AvailableModels(msgspec.Struct):
 _TEXT = msgspec.json.Decoder(str)
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _AVAILABLE = msgspec.json.Decoder(_AvailableModels)
+_QUOTA = msgspec.json.Decoder(_QuotaAnswer)
 
 _CAMEL = {
     "system_instruction": "systemInstruction",
@@ -155,6 +172,23 @@ class CodeAssist:
             for name, entry in available.models.items()
         ]
         return models, ""
+
+    def quota(self, base: str, credential: Credential, token: Secret) -> Sequence[HttpRequest]:
+        """Return the requests that ask what is left of an account's quota; see kinds.Metered."""
+        body = splice.join([("project", splice.string(credential.project))])
+        return [self._post(f"{base}:{verb}", token, body) for verb in ("retrieveUserQuota", "fetchAvailableModels")]
+
+    def figures(self, body: bytes) -> Sequence[Figure]:
+        """Read the answer to one of these; raises msgspec.DecodeError."""
+        answer = _QUOTA.decode(body)
+        named = [(one.model_id, one) for one in answer.buckets]
+        named += [(name, one.quota_info) for name, one in answer.models.items()]
+        # What has no share says nothing, and nothing means that it may be used.
+        return [
+            Figure(name, min(max(one.remaining_fraction, 0.0), 1.0), timestamp(one.reset_time))
+            for name, one in named
+            if name and one.remaining_fraction is not None
+        ]
 
     def _post(self, url: str, token: Secret, body: bytes) -> HttpRequest:
         authorization = (b"authorization", b"Bearer " + token.reveal().encode("latin-1"))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gateway.calls import Call, Credential, Event, HttpRequest, Secret
 from gateway.config.values import UpstreamConfig
 from gateway.upstreams.aistudio import AiStudio
 from gateway.upstreams.codeassist import CodeAssist
-from gateway.upstreams.models import Model
+from gateway.upstreams.models import Figure, Model
 from gateway.upstreams.vertex import Vertex
 
 
@@ -31,6 +31,17 @@ class Upstream(Protocol):
 
     def listed(self, body: bytes) -> tuple[Sequence[Model], str]:
         """Return the models of a page and the token of the next page, empty after the last one."""
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A kind that can be asked what is left of a credential's quota."""
+
+    def quota(self, base: str, credential: Credential, token: Secret) -> Sequence[HttpRequest]:
+        """Return the requests that ask for it."""
+
+    def figures(self, body: bytes) -> Sequence[Figure]:
+        """Read the answer to one of these; raises msgspec.DecodeError."""
 
 
 KINDS: Mapping[str, type[AiStudio] | type[CodeAssist] | type[Vertex]] = {

@@ -16,3 +16,14 @@ class Model:
     input_tokens: int = 0
     output_tokens: int = 0
     verbs: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Figure:
+    """What is said to be left of a credential's quota for a model; advice, never a ban."""
+
+    model: str
+    remaining: float
+    """The share that is left, 0 to 1."""
+    reset_wall: float | None = None
+    """When it is full again, in Unix seconds, where that was said."""

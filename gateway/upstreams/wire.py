@@ -16,6 +16,7 @@ from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import (
     ConnectError,
+    ConnectingCancelledError,
     ConnectionRefusedError,
     DNSLookupError,
     TCPTimedOutError,
@@ -44,6 +45,7 @@ IDLE_CONNECTION_SECONDS = 55
 CONNECTIONS_PER_HOST = 1024
 
 _TLS = (SSL.Error, VerificationError)
+_CANCELLED = (CancelledError, ConnectingCancelledError)
 _CONNECT_TIMEOUT = (TimeoutError, TCPTimedOutError)
 _CONNECT = (ConnectionRefusedError, DNSLookupError, ConnectError, UserError)
 
@@ -135,8 +137,9 @@ class TreqWire:
         except Exception as error:
             if timed_out:
                 raise WireError("timeout-first-byte") from None
-            if any(isinstance(cause, CancelledError) for cause in _causes(error)):
-                # A request that is cancelled once it has been sent ends with Twisted's ResponseNeverReceived.
+            if any(isinstance(cause, _CANCELLED) for cause in _causes(error)):
+                # Twisted ends a cancelled request with ConnectingCancelledError while it connects, and with
+                # ResponseNeverReceived once it has been sent.
                 raise CancelledError from None
             raise WireError(_kind(error), type(error).__name__) from None
         finally:

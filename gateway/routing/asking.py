@@ -1,0 +1,112 @@
+"""One try: a request to upstream, and what its answer was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import IReactorTime
+
+from gateway.calls import Call, Event, HttpRequest
+from gateway.config import Limits, Timeouts
+from gateway.routing.outcome import Failure, Refusal
+from gateway.routing.pool import Member
+from gateway.routing.stream import EventStream
+from gateway.splice import NotAnObject
+from gateway.upstreams import unanswered
+from gateway.upstreams import verdict as verdicts
+from gateway.upstreams.exchange import Exchange, Wire, WireError
+
+ERROR_BODY_BYTES = 256 * 1024
+
+
+@attrs.frozen
+class Whole:
+    """A good answer in one piece."""
+
+    event: Event
+
+
+@attrs.frozen
+class Live:
+    """A good stream: its first event has come and nothing of it has been passed on.
+
+    ``release`` is called once when the stream is over, whatever its end.
+    """
+
+    stream: EventStream
+    first: Event
+    release: Callable[[], None]
+
+
+Reply = Whole | Live | Refusal
+
+
+@attrs.frozen
+class Asker:
+    """Sends one request and judges what comes back."""
+
+    wire: Wire
+    clock: IReactorTime
+    wall_seconds: Callable[[], float]
+    timeouts: Timeouts
+    limits: Limits
+
+    async def ask(
+        self, call: Call, member: Member, request: HttpRequest, seconds: float, release: Callable[[], None]
+    ) -> Whole | Live | Failure:
+        """Return the answer, a stream with its first event; ``seconds`` is how long that may take."""
+        started = self.clock.seconds()
+        try:
+            exchange = await self.wire.open(request, seconds)
+            left = max(seconds - (self.clock.seconds() - started), 0.001)
+            if exchange.status != 200:
+                return await self._judged(exchange, left)
+            if call.streams:
+                return await self._stream(member, exchange, left, release)
+            return await self._whole(member, exchange, left)
+        except WireError as error:
+            return Failure(unanswered.transport(error.kind, call.streams))
+
+    async def _read(self, exchange: Exchange, limit: int, seconds: float) -> bytes:
+        """Return a body that comes within ``seconds``: of what is no stream the client gets nothing before."""
+        reading = Deferred.fromCoroutine(exchange.read(limit, self.timeouts.idle))
+        try:
+            return await reading.addTimeout(seconds, self.clock)
+        except TimeoutError:
+            raise WireError("timeout-first-byte") from None
+
+    async def _judged(self, exchange: Exchange, seconds: float) -> Failure:
+        try:
+            body = await self._read(exchange, ERROR_BODY_BYTES, seconds)
+        except WireError:
+            body = b""
+        verdict = verdicts.judge(exchange.status, exchange.headers, body, self.wall_seconds())
+        return Failure(verdict, body, exchange.headers.get(b"retry-after", b""))
+
+    async def _whole(self, member: Member, exchange: Exchange, seconds: float) -> Whole | Failure:
+        body = await self._read(exchange, self.limits.event, seconds)
+        try:
+            event = member.upstream.unwrap(body)
+        except NotAnObject:
+            return Failure(unanswered.transport("not-json", False))
+        if event.error:
+            return Failure(verdicts.judge_error_object(event.error, self.wall_seconds()), event.error)
+        return Whole(event)
+
+    async def _stream(
+        self, member: Member, exchange: Exchange, seconds: float, release: Callable[[], None]
+    ) -> Live | Failure:
+        kind = exchange.headers.get(b"content-type", b"").split(b";", 1)[0].strip().lower()
+        if kind != b"text/event-stream":
+            exchange.abort()
+            return Failure(unanswered.transport("bad-content-type", True))
+        stream = EventStream(
+            exchange, member.upstream.unwrap, self.clock, self.timeouts.idle, self.limits.event
+        )
+        first = await stream.first(seconds)
+        if first.error:
+            stream.abort()
+            return Failure(verdicts.judge_error_object(first.error, self.wall_seconds()), first.error)
+        return Live(stream, first, release)

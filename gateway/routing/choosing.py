@@ -1,0 +1,204 @@
+"""A request in, a credential and a lease on it out: the pool's rules, sessions, affinity, and the wait."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+from twisted.internet.interfaces import IReactorTime
+
+from gateway.accounts.standing import Lease, Standings
+from gateway.calls import Call, Credential, Decision, GatewayError, Journal, Option
+from gateway.routing.affinity import Affinity
+from gateway.routing.catalog import Catalog
+from gateway.routing.decision import options
+from gateway.routing.figures import Quotas
+from gateway.routing.outcome import Failure
+from gateway.routing.pool import Member, candidates
+from gateway.routing.queue import Waiting, worth_waiting
+from gateway.routing.rotation import FIXED, OVERFLOW, OWNER, Choice, Nobody, Sessions, Strategy, choose
+
+
+@attrs.define(eq=False)
+class Run:
+    """One request's way through the credentials."""
+
+    call: Call
+    journal: Journal
+    members: dict[Credential, Member]
+    deadline: float
+    bound_by: str = ""
+    """Why the members are all that may serve it, where it is not the pool's rules alone."""
+    tried: set[Credential] = attrs.field(factory=set)
+    bases: set[str] = attrs.field(factory=set)
+    calls: int = 0
+    """Requests sent upstream, forced refreshes' repetitions apart."""
+    failures: list[Failure] = attrs.field(factory=list)
+    why: str = ""
+    """Why the credential of now was chosen."""
+    waited: float = 0.0
+    """For how many seconds, before the attempt of now."""
+    waited_before: float = 0.0
+
+
+@attrs.frozen
+class Taken:
+    """A credential that is this request's now."""
+
+    choice: Choice
+    lease: Lease
+
+
+@attrs.define(eq=False)
+class Chooser:
+    """Gives credentials to requests, and lets them wait for one."""
+
+    clock: IReactorTime
+    standings: Standings
+    sessions: Sessions
+    affinity: Affinity
+    waiting: Waiting[Taken]
+    quotas: Quotas = attrs.field(factory=Quotas)
+
+    def admitted(self, members: Sequence[Member], call: Call) -> tuple[dict[Credential, Member], str]:
+        """Return who may serve a call, and why nobody else where that is not the pool's rules alone.
+
+        Raises GatewayError where nobody is meant to serve it; see pool.candidates.
+        """
+        if call.fixed is not None:
+            return self._fixed(members, call, call.fixed), FIXED
+        able = {member.credential: member for member in candidates(members, call.verb, call.model)}
+        owner = self.affinity.owner(call.body)
+        if owner is not None:
+            # What belongs to a project can be used by all of its credentials.
+            owns = {one: member for one, member in able.items() if (one.kind, one.owner) == (owner.kind, owner.owner)}
+            if owns:
+                return owns, OWNER
+        return able, ""
+
+    @staticmethod
+    def _fixed(members: Sequence[Member], call: Call, label: str) -> dict[Credential, Member]:
+        named = [member for member in members if member.credential.label == label]
+        if not named:
+            raise GatewayError(
+                404,
+                "NOT_FOUND",
+                "CREDENTIAL_UNKNOWN",
+                f"No credential of this gateway has the label {label[:100]!r}; answers name theirs in"
+                " X-Antigravity-Credential. Send one of those, or leave the header out.",
+            )
+        one = named[0]
+        if call.verb not in one.upstream.verbs or not one.serves(call.model):
+            raise GatewayError(
+                400,
+                "INVALID_ARGUMENT",
+                "CREDENTIAL_DOES_NOT_SERVE",
+                f"The upstream of the credential {label!r} does not serve {call.verb} of the model {call.model!r};"
+                " name another credential, or leave the header out.",
+            )
+        return {one.credential: one}
+
+    def eligible(self, run: Run) -> list[Credential]:
+        """Return who may serve a run after the failures it had."""
+        able = list(run.members)
+        if run.failures and run.failures[-1].verdict.other_project:
+            owners = {credential.owner for credential in run.tried}
+            able = [credential for credential in able if credential.owner not in owners]
+        if run.failures and run.failures[-1].verdict.other_base:
+            able = [credential for credential in able if set(run.members[credential].bases) - run.bases]
+        return able
+
+    def look(self, run: Run, catalog: Catalog, strategy: Strategy, now: float) -> Choice | Nobody:
+        """Return who would be chosen now, and change nothing."""
+        call = run.call
+        able = self.eligible(run)
+        preferred = {one.upstream for one in able if catalog.knows(one.upstream, call.model)}
+        bound = self.sessions.get(call.session, call.model, now) if call.session else None
+        spent = self.quotas.spent(able, call.model, now)
+        pending = {one for one in able if not run.members[one].tokens.ready}
+        choice = choose(able, preferred, self.standings, bound, run.tried, call.model, now, strategy, spent, pending)
+        if run.bound_by and isinstance(choice, Choice):
+            return Choice(choice.credential, run.bound_by, choice.passed_over)
+        return choice
+
+    async def take(
+        self, run: Run, catalog: Catalog, strategy: Strategy, seconds: float, explains: bool
+    ) -> Taken | Nobody:
+        """Return the next credential, after up to ``seconds`` of waiting in the whole run if nobody is free."""
+
+        def claim() -> Taken | Nobody:
+            now = self.clock.seconds()
+            run.waited = now - began
+            found = self.look(run, catalog, strategy, now)
+            if isinstance(found, Nobody):
+                return found
+            if explains:
+                self._record(run, found, now)
+            if found.passed_over is not None:
+                run.members[found.passed_over].tokens.prefetch()
+            return Taken(found, self.standings.lease(found.credential, run.call.model, now))
+
+        began = self.clock.seconds()
+        # Whoever waits comes before whoever comes.
+        self.waiting.offer()
+        found = claim()
+        if isinstance(found, Nobody):
+            left = min(began + seconds - run.waited_before, run.deadline) - began
+            if left > 0 and worth_waiting(found, began + left) and not self.waiting.full:
+                key = (run.call.model, *self.eligible(run)) if not run.tried else run
+                # The wait may end in the very moment in which somebody is free.
+                found = await self.waiting.wait(key, claim, left, found.free_at) or claim()
+                run.waited_before += run.waited
+            if explains and isinstance(found, Nobody):
+                self._record(run, found, self.clock.seconds())
+        return found
+
+    def settle(self, run: Run, taken: Taken, strategy: Strategy) -> None:
+        """Put a run's session on the credential that served it, unless it was there as a guest."""
+        if strategy.keeps_sessions and not run.bound_by and taken.choice.why != OVERFLOW:
+            self.sessions.bind(run.call.session, run.call.model, taken.choice.credential, self.clock.seconds())
+
+    def others(self, run: Run, credential: Credential, now: float) -> bool:
+        """Say whether another credential may be tried in this run now."""
+        model = run.call.model
+        return any(
+            self.standings.availability(one, model, now).usable and not self.standings.usage.full(one)
+            for one in self.eligible(run)
+            if one != credential and one not in run.tried
+        )
+
+    def release(self, lease: Lease) -> None:
+        """Give a credential back; whoever waits for it gets it."""
+        if not lease.open:
+            return
+        self.standings.release(lease)
+        if lease.credential.terms.max_concurrent:
+            self.waiting.held(self.clock.seconds() - lease.since)
+        self.waiting.offer()
+
+    def free_in(self, run: Run, now: float) -> tuple[float | None, bool]:
+        """Return in how many seconds the first credential may serve such a request, and whether it is busy now.
+
+        None where time alone frees none.
+        """
+        found: list[float] = []
+        places = 0
+        for credential in run.members:
+            one = self.standings.availability(credential, run.call.model, now)
+            if one.usable and self.standings.usage.full(credential):
+                places += credential.terms.max_concurrent
+            elif one.usable:
+                found.append(0.0)
+            elif one.free_at is not None:
+                found.append(one.free_at - now)
+        if places:
+            found.append(self.waiting.estimate(places))
+        return (min(found) if found else None), places > 0
+
+    def options(self, run: Run, found: Choice | Nobody, now: float) -> tuple[Option, ...]:
+        """Return what every candidate of a run is now."""
+        return options(run.members, self.standings, found, run.tried, run.call.model, now)
+
+    def _record(self, run: Run, found: Choice | Nobody, now: float) -> None:
+        why = found.why if isinstance(found, Choice) else ""
+        run.journal.decisions.append(Decision(self.options(run, found, now), why, run.waited))
