@@ -70,7 +70,8 @@ class Catalog:
     def __attrs_post_init__(self) -> None:
         names = sorted({*self.table, *self.configured, *(name for some in self.listed.values() for name in some)})
         for name in names:
-            sources = [source[name] for source in (self.table, *self.listed.values(), self.configured) if name in source]
+            rising = (self.table, *self.listed.values(), self.configured)
+            sources = [source[name] for source in rising if name in source]
             model = sources[0]
             for source in sources[1:]:
                 model = _over(model, source)
