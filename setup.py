@@ -59,6 +59,7 @@ setup(
         "develop": [
             "build>=1.2",
             "docutils>=0.21",
+            "pygments>=2.17",
             "mypy>=1.15",
             "mypy-zope>=1.0.9",
             "pip-tools>=7.4",
