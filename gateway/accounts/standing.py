@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 
 from gateway.accounts.bases import Bases
+from gateway.accounts.doubts import Doubts
 from gateway.accounts.usage import Usage
 from gateway.calls import Credential
 
@@ -113,6 +114,7 @@ class Standings:
     _condemned_at: dict[str, list[float]] = attrs.field(factory=dict)
     usage: Usage = attrs.field(factory=Usage)
     bases: Bases = attrs.field(factory=Bases)
+    doubts: Doubts = attrs.field(factory=Doubts)
 
     def availability(self, credential: Credential, model: str, now: float) -> Availability:
         """Return what a credential is to a model now."""
@@ -272,6 +274,7 @@ class Standings:
             if rest.until + FORGET_SECONDS <= now and not rest.probing:
                 del self._rests[pair]
         self.bases.prune(now)
+        self.doubts.prune(now)
 
     def dump(self, now: float, wall: float) -> dict[str, Any]:
         """Return what is kept over a restart, as plain values with wall-clock times."""

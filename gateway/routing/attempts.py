@@ -227,18 +227,21 @@ class Router:
         self._note(run, member, base, result.verdict if isinstance(result, Failure) else None, started)
         if seconds >= limit or not (isinstance(result, Failure) and result.verdict.reason == "UPSTREAM_TIMEOUT"):
             # Where the client's own deadline was the shorter one, it says nothing about the backend.
-            self._heed_backend(member, base, result)
+            self._heed_backend(member, run.call.model, base, result)
         return result
 
-    def _heed_backend(self, member: Member, base: str, result: Whole | Live | Failure) -> None:
+    def _heed_backend(self, member: Member, model: str, base: str, result: Whole | Live | Failure) -> None:
         """Keep count of the backend's own health, which is not the credential's."""
         budget = self._budget(member.credential.upstream)
         if isinstance(result, Failure) and result.verdict.blame is Blame.BASE:
             budget.failed()
-            self.standings.bases.failed(base, self.clock.seconds())
+            now = self.clock.seconds()
+            self.standings.bases.failed(base, now)
+            self.standings.doubts.failed(member.credential, model, now)
             return
         self.standings.bases.answered(base)
         if not isinstance(result, Failure):
+            self.standings.doubts.answered(member.credential, model)
             budget.succeeded()
 
     def _budget(self, upstream: str) -> RetryBudget:
