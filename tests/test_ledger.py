@@ -83,6 +83,42 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(self.ledger.path.read_bytes(), text)
 
 
+class MigrationTests(SynchronousTestCase):
+    """A file of an older version."""
+
+    def test_older_schema_is_migrated_after_a_backup(self) -> None:
+        """The content arrives in today's form, the file is rewritten in it, and the old one is kept beside it."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        old = encode({"cooling": ["x"]}).replace(b'"schema":1', b'"schema":0')
+        ledger = Ledger(directory, {0: lambda kept: {"rests": kept["cooling"]}})
+        ledger.path.write_bytes(old)
+        kept, note = ledger.load()
+        self.assertEqual(kept, {"rests": ["x"]})
+        self.assertIn("migrated from schema 0", note)
+        self.assertEqual((directory / "standing.schema0.bak").read_bytes(), old)
+        self.assertEqual(ledger.load(), ({"rests": ["x"]}, ""))
+
+    def test_migration_that_fails_leaves_the_old_file(self) -> None:
+        """Nothing is written before the content is there in whole."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        old = encode({}).replace(b'"schema":1', b'"schema":0')
+        ledger = Ledger(directory, {0: lambda kept: {"rests": kept["cooling"]}})
+        ledger.path.write_bytes(old)
+        self.assertRaises(KeyError, ledger.load)
+        self.assertEqual(ledger.path.read_bytes(), old)
+
+
+    def test_schema_that_never_was_is_refused(self) -> None:
+        """A number that no version wrote is told in a sentence, and the file is left alone."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        ledger = Ledger(directory)
+        ledger.path.write_bytes(encode({}).replace(b'"schema":1', b'"schema":0'))
+        self.assertIn("no version of the gateway wrote", str(self.assertRaises(LedgerError, ledger.load)))
+
+
 class KeptTests(SynchronousTestCase):
     """What comes back after a restart."""
 

@@ -12,8 +12,9 @@ from typing import Any
 from gateway.accounts.store import replace
 
 SCHEMA = 1
-MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-"""From a schema version to the next one."""
+Migrations = Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]
+MIGRATIONS: Migrations = {}
+"""From a schema version to the next one; the first version has no predecessor."""
 
 
 class LedgerError(Exception):
@@ -47,10 +48,14 @@ def decode(text: bytes) -> tuple[int, dict[str, Any]]:
 
 
 class Ledger:
-    """The file in a state directory."""
+    """The file in a state directory.
 
-    def __init__(self, directory: Path) -> None:
+    ``migrations`` has a function for every older schema version; it returns the content in the next one.
+    """
+
+    def __init__(self, directory: Path, migrations: Migrations = MIGRATIONS) -> None:
         self.path = directory / "standing.json"
+        self._migrations = migrations
 
     def load(self) -> tuple[dict[str, Any] | None, str]:
         """Return what was kept, None where there is nothing, and a sentence for the log where something is odd.
@@ -75,11 +80,15 @@ class Ledger:
             )
         note = ""
         if schema < SCHEMA:
+            if schema not in self._migrations:
+                raise LedgerError(
+                    f"{self.path}: has schema {schema}, which no version of the gateway wrote; move the file away."
+                )
             backup = self.path.with_suffix(f".schema{schema}.bak")
             replace(backup, text)
             note = f"{self.path} was migrated from schema {schema}; the old one is {backup}"
             while schema < SCHEMA:
-                kept, schema = MIGRATIONS[schema](kept), schema + 1
+                kept, schema = self._migrations[schema](kept), schema + 1
             self.save(kept)
         return kept, note
 
