@@ -243,6 +243,19 @@ class CoolDownTests(RouterCase):
         self.assertEqual(self.refusal().retry_after, b"20")
 
 
+    def test_upstreams_retry_after_is_passed_on_in_seconds_and_not_taken_on_trust(self) -> None:
+        """U13: seconds and dates become seconds, at most an hour; what makes no sense is left out."""
+        table = [
+            ("7", b"7"),
+            ("99999999999", b"3600"),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", b"1"),
+            ("soon\x7f", b""),
+        ]
+        for given, told in table:
+            self.build(member("a"), script=(refused(503, "UNAVAILABLE", retry_after=given),))
+            self.assertEqual(self.refusal().retry_after, told, given)
+
+
 class QuarantineTests(RouterCase):
     def test_an_invalid_api_key_goes_out_and_is_never_shown(self) -> None:
         """U2: the client is told 503, not that its key is bad."""

@@ -109,7 +109,6 @@ class MigrationTests(SynchronousTestCase):
         self.assertRaises(KeyError, ledger.load)
         self.assertEqual(ledger.path.read_bytes(), old)
 
-
     def test_schema_that_never_was_is_refused(self) -> None:
         """A number that no version wrote is told in a sentence, and the file is left alone."""
         directory = Path(self.mktemp())

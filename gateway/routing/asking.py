@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import attrs
@@ -16,6 +17,7 @@ from gateway.routing.stream import EventStream
 from gateway.splice import NotAnObject
 from gateway.upstreams import unanswered
 from gateway.upstreams import verdict as verdicts
+from gateway.upstreams.durations import SHORT, retry_after
 from gateway.upstreams.exchange import Exchange, Wire, WireError
 
 ERROR_BODY_BYTES = 256 * 1024
@@ -82,8 +84,9 @@ class Asker:
             body = await self._read(exchange, ERROR_BODY_BYTES, seconds)
         except WireError:
             body = b""
-        verdict = verdicts.judge(exchange.status, exchange.headers, body, self.wall_seconds())
-        return Failure(verdict, body, exchange.headers.get(b"retry-after", b""))
+        wall = self.wall_seconds()
+        verdict = verdicts.judge(exchange.status, exchange.headers, body, wall)
+        return Failure(verdict, body, _retry_after(exchange.headers.get(b"retry-after"), wall))
 
     async def _whole(self, member: Member, exchange: Exchange, seconds: float) -> Whole | Failure:
         body = await self._read(exchange, self.limits.event, seconds)
@@ -110,3 +113,9 @@ class Asker:
             stream.abort()
             return Failure(verdicts.judge_error_object(first.error, self.wall_seconds()), first.error)
         return Live(stream, first, release)
+
+
+def _retry_after(value: bytes | None, wall_seconds: float) -> bytes:
+    """Return what a client is told of upstream's Retry-After: whole seconds, never more than an hour."""
+    seconds = None if value is None else retry_after(value, wall_seconds)
+    return b"" if seconds is None else b"%d" % math.ceil(SHORT.clamp(seconds))
