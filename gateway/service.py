@@ -35,12 +35,13 @@ from gateway.operations import logs
 from gateway.operations.adminsocket import AdminSocket
 from gateway.operations.journal import LogRecorder
 from gateway.routing.attempts import Router
-from gateway.routing.catalog import Aliases, Catalog
+from gateway.routing.catalog import Aliases, Catalog, Served
 from gateway.routing.listing import Lister
 from gateway.routing.models import TABLE
 from gateway.routing.oversight import Oversight
 from gateway.routing.quota import QuotaWatch
 from gateway.routing.rotation import Sessions
+from gateway.upstreams import kinds
 from gateway.upstreams.exchange import Wire
 from gateway.upstreams.models import Model
 from gateway.upstreams.wire import LeanClient, TreqWire, stock_agent
@@ -88,7 +89,14 @@ class Composition:
             routing=config.routing,
             timeouts=config.timeouts,
             limits=config.limits,
-            catalog=Catalog(TABLE, configured, aliases=Aliases.build(config.routing.aliases)),
+            catalog=Catalog(
+                TABLE,
+                configured,
+                aliases=Aliases.build(config.routing.aliases),
+                served=tuple(
+                    Served.build(upstream.models, kinds.KINDS[upstream.kind].verbs) for upstream in config.upstreams
+                ),
+            ),
             explains=config.log.level == "debug",
         )
         self.members = Members(config, self.reactor, self.wire, self.router, chance)
@@ -142,9 +150,9 @@ class Gateway(service.Service):
         config: Config,
         reactor: Any,
         options: Mapping[str, Any],
-        simulated: Callable[[str], Config] | None = None,
+        simulated: Callable[[str, str], Config] | None = None,
     ) -> None:
-        """``simulated`` makes the configuration out of the simulator's origin, where there is to be one."""
+        """``simulated`` makes the configuration of the simulator's origin and a state directory, if there is one."""
         self._config = config
         self._reactor = reactor
         self._options = options
@@ -169,7 +177,7 @@ class Gateway(service.Service):
         if self._simulated is not None:
             # What is invented is not kept, and does not get in another simulation's way.
             self._scratch = tempfile.TemporaryDirectory(prefix="antigravity-")
-            self._config = attrs.evolve(self._simulated(self._start_simulator()), state_dir=self._scratch.name)
+            self._config = self._simulated(self._start_simulator(), self._scratch.name)
         self._open_state()
         agent, pool = stock_agent(self._reactor, self._config.timeouts.connect)
         self._close_pool = pool.closeCachedConnections

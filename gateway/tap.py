@@ -51,9 +51,9 @@ daemon that logs to twistd.log."""
             if self["config"]:
                 config = load(self["config"], environ, with_upstreams=not self["simulate"])
             if self["simulate"]:
-                self["simulated"] = lambda origin: simulated(origin, config, environ)
+                self["simulated"] = lambda origin, state_dir: simulated(origin, config, state_dir)
                 # The origin is known when the simulator listens; until then any will do.
-                config = self["simulated"]("http://127.0.0.1:0")
+                config = self["simulated"]("http://127.0.0.1:0", "")
             self["loaded"] = config or from_environment(environ)
             _check_accounts(self["loaded"])
         except ConfigError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.calls import GatewayError
-from gateway.routing.catalog import PAGE_LIMIT, Aliases, Catalog, glob, resource
+from gateway.routing.catalog import PAGE_LIMIT, Aliases, Catalog, Served, glob, resource
 from gateway.routing.models import TABLE
 from gateway.upstreams.models import Model
 
@@ -121,6 +121,23 @@ class MergingTests(SynchronousTestCase):
         catalog = Catalog(listing(Model("real", input_tokens=7)), {}, aliases=Aliases.build([("gpt-*", "real")]))
         self.assertEqual(catalog.get("gpt-4o"), Model("gpt-4o", description="Alias of real.", input_tokens=7))
         self.assertEqual([model.id for model in catalog.page(None, "")[0]], ["real"])
+
+    def test_list_shows_only_what_some_upstream_serves(self) -> None:
+        """Neither a model beyond every upstream's ``models`` nor a method that no kind here has."""
+        table = listing(
+            Model("a-chat", verbs=("generateContent", "batchGenerateContent")),
+            Model("a-vector", verbs=("embedContent",)),
+            Model("b-chat", verbs=("generateContent", "embedContent")),
+            Model("c-chat"),
+        )
+        served = (
+            Served.build(["a-*"], frozenset({"generateContent"})),
+            Served.build(["b-*"], frozenset({"generateContent", "embedContent"})),
+        )
+        catalog = Catalog(table, {}, served=served)
+        found = {model.id: model.verbs for model in catalog.page(None, "")[0]}
+        self.assertEqual(found, {"a-chat": ("generateContent",), "b-chat": ("generateContent", "embedContent")})
+        self.assertRaises(GatewayError, catalog.get, "c-chat")
 
     def test_exact_alias_is_listed_under_its_own_name(self) -> None:
         """With its model's limits, and what it stands for in its description."""

@@ -182,9 +182,17 @@ class UnwrapTests(SynchronousTestCase):
             self.assertEqual(unwrap(data), Event(data), repr(data))
 
     def test_error_is_recognised(self) -> None:
-        """U17: with its trace id, and also beside a response."""
-        for data in (b'{"error":{"code":429},"traceId":"t"}', b'{"response":{},"error":{},"traceId":"t"}'):
-            self.assertEqual(unwrap(data), Event(data, "t", data), repr(data))
+        """U17: with its trace id, and also beside a response; of the envelope the client gets nothing else."""
+        for data, error in (
+            (b'{"error":{"code":429},"traceId":"t"}', b'{"error":{"code":429}}'),
+            (b'{"response":{},"error":{ },"traceId":"t"}', b'{"error":{ }}'),
+        ):
+            self.assertEqual(unwrap(data), Event(error, "t", error), repr(data))
+
+    def test_envelope_alone_holds_nothing_for_the_client(self) -> None:
+        """A trace id goes into a header and the log, never into the stream."""
+        self.assertEqual(unwrap(b'{"traceId":"t","metadata":{}}'), Event(b"", "t"))
+        self.assertEqual(unwrap(b'{"totalTokens": 31, "traceId":"t"}'), Event(b'{"totalTokens":31}', "t"))
 
     def test_odd_trace_id_loses_no_answer(self) -> None:
         """It is for the log alone."""

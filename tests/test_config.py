@@ -615,7 +615,7 @@ class WithoutAFile(SynchronousTestCase):
 
     def test_simulator_stands_behind_both_kinds(self) -> None:
         """Two keys, two ready-made accounts, every URL at the origin."""
-        config = simulated("http://127.0.0.1:41233", None, HOME)
+        config = simulated("http://127.0.0.1:41233", None)
         studio_, pool = config.upstreams
         self.assertEqual(studio_.base_urls, ("http://127.0.0.1:41233",))
         self.assertEqual([one.name for one in studio_.credentials], ["sim-key-1", "sim-key-2"])
@@ -638,11 +638,11 @@ class WithoutAFile(SynchronousTestCase):
     def test_simulator_keeps_the_file_s_other_settings(self) -> None:
         """Upstreams are replaced, and state goes where no real account is."""
         base = Config(proxy=ProxyConfig(api_keys=(DIGEST,)), log=LogConfig("debug"), state_dir="/s")
-        config = simulated("http://127.0.0.1:1", base, {})
+        config = simulated("http://127.0.0.1:1", base, "/scratch")
         self.assertEqual((config.proxy, config.log), (base.proxy, base.log))
         self.assertEqual([upstream.name for upstream in config.upstreams], ["studio", "accounts"])
-        self.assertEqual(config.state_dir, "/s/simulated")
-        self.assertEqual(config.upstreams[1].credentials_dir, "/s/simulated/accounts")
+        self.assertEqual(config.state_dir, "/scratch")
+        self.assertEqual(config.upstreams[1].credentials_dir, "")
 
 
 class Describing(Files):
@@ -682,4 +682,4 @@ class Describing(Files):
         for shown in (describe(config), repr(config.upstreams)):
             self.assertNotIn("hidden", shown)
         self.assertNotIn(hashlib.sha256(b"hidden-key").hexdigest(), describe(config))
-        self.assertNotIn("sim-refresh", describe(simulated("http://127.0.0.1:1", config, HOME)))
+        self.assertNotIn("sim-refresh", describe(simulated("http://127.0.0.1:1", config)))

@@ -465,6 +465,35 @@ class SecrecyTests(EdgeCase):
         client.leave()
         self.check(client)
 
+    def test_an_error_event_shows_none_and_costs_the_credential_its_standing(self) -> None:
+        """U2: past the first byte too, upstream's word about the operator's key is not the client's to read."""
+        exchange = FakeExchange(200, SSE)
+        client = self.ask(exchange, path=f"/v1beta/models/{MODEL}:streamGenerateContent?alt=sse&x=")
+        exchange.send(sse(event("first")))
+        said = rpc_error(400, "INVALID_ARGUMENT", f"API key not valid: {UPSTREAM_CANARY}", reason("API_KEY_INVALID"))
+        exchange.send(sse(said))
+        written = client.transport.value()
+        self.assertIn(b'data: {"error":', written)
+        self.assertIn(b"UPSTREAM_CREDENTIALS_UNAVAILABLE", written)
+        self.assertNotIn(UPSTREAM_CANARY.encode(), written)
+        out = [one for one in self.world.router.members if self.world.router.standings.quarantined(one.credential)]
+        self.assertEqual([one.credential.name for one in out], ["a"])
+        client.leave()
+        self.check(client)
+
+    def test_an_error_event_that_is_the_clients_is_scrubbed(self) -> None:
+        """U17: passed on, less what looks like a secret."""
+        exchange = FakeExchange(200, SSE)
+        client = self.ask(exchange, path=f"/v1beta/models/{MODEL}:streamGenerateContent?alt=sse&x=")
+        exchange.send(sse(event("first")))
+        exchange.send(sse(rpc_error(500, "INTERNAL", "of bob@example.com, ya29.a0AfB_byC1234567890abcdef")))
+        written = client.transport.value()
+        self.assertIn(b'"code":500', written.replace(b" ", b""))
+        self.assertNotIn(b"bob@example.com", written)
+        self.assertNotIn(b"ya29.a0AfB", written)
+        client.leave()
+        self.check(client)
+
     def test_a_client_that_leaves_leaves_none(self) -> None:
         """499."""
         client = self.ask(FakeExchange(200))

@@ -135,11 +135,26 @@ class CommitTests(StreamCase):
         self.stream.attach(self.sink)
         self.assertEqual((self.sink.data, self.sink.ends), ([event("one")], ["whole"]))
 
-    def test_a_later_event_that_is_no_json_is_passed_on(self) -> None:
-        """Past the commit it is not ours to judge."""
+    def test_a_later_event_that_is_no_json_breaks_the_stream(self) -> None:
+        """C14: what came before it is passed on, and no client is given what none can read."""
         self.committed()
-        self.exchange.send(sse(b"not json"))
-        self.assertEqual(self.sink.data[-1], b"not json")
+        self.exchange.send(sse(event("two"), b"not json", event("three")))
+        self.assertEqual(self.sink.data[-1], event("two"))
+        self.assertEqual(self.sink.ends, ["not-json"])
+        self.assertTrue(self.exchange.aborted)
+
+    def test_an_envelope_with_nothing_in_it_is_no_event(self) -> None:
+        """Neither the first one, which would commit the stream, nor a later one."""
+        self.stream = EventStream(
+            self.exchange, lambda data: Event(b"" if data == b"{}" else data), self.clock, IDLE, 1000
+        )
+        first = self.first()
+        self.exchange.send(sse(b"{}"))
+        self.assertNoResult(first)
+        self.exchange.send(sse(event("one"), b"{}", event("two")))
+        self.assertEqual(self.successResultOf(first).data, event("one"))
+        self.stream.attach(self.sink)
+        self.assertEqual(self.sink.data, [event("one"), event("two")])
 
     def test_an_event_over_the_limit_breaks_the_stream(self) -> None:
         """C12: before the commit and after it, with upstream closed."""

@@ -35,7 +35,7 @@ def _lines(config: Config) -> Iterator[str]:
         yield f"model: {model.id}"
     yield "timeouts: " + _join(f"{name} {value:g} s" for name, value in attrs.asdict(config.timeouts).items())
     yield "limits: " + _join(f"{name} {_limit(name, value)}" for name, value in attrs.asdict(config.limits).items())
-    yield f"state: {config.state_dir}"
+    yield f"state: {config.state_dir or 'a temporary directory'}"
     yield f"log: level {config.log.level}, format {config.log.format}"
     for warning in config.warnings:
         yield f"warning: {warning}"

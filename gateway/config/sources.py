@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 
@@ -52,14 +51,13 @@ def from_environment(environ: Mapping[str, str]) -> Config:
     return Config(upstreams=(studio,), state_dir=default_state_dir(environ, "environment"), source="environment")
 
 
-def simulated(origin: str, base: Config | None, environ: Mapping[str, str]) -> Config:
+def simulated(origin: str, base: Config | None, state_dir: str = "") -> Config:
     """Return a configuration whose upstreams are the simulator at ``origin``; the rest is ``base``'s.
 
-    State goes into a directory of its own, so that invented accounts never mix with real ones.
+    ``state_dir`` is a temporary directory, so that what is invented never mixes with what is real; empty as long as
+    there is none.
     """
-    source = "--simulate"
-    config = base or Config(state_dir=default_state_dir(environ, source))
-    state_dir = os.path.join(config.state_dir, "simulated")
+    config = base or Config()
     studio = UpstreamConfig(
         "studio",
         "aistudio",
@@ -78,9 +76,8 @@ def simulated(origin: str, base: Config | None, environ: Mapping[str, str]) -> C
             origin + "/oauth2/v2/userinfo",
         ),
         envelope=EnvelopeConfig(),
-        credentials_dir=os.path.join(state_dir, "accounts"),
         accounts=tuple(
             AccountConfig(f"sim-account-{n}", Secret(f"sim-refresh-{n}"), f"sim-project-{n}") for n in (1, 2)
         ),
     )
-    return attrs.evolve(config, upstreams=(studio, accounts), state_dir=state_dir, source=source)
+    return attrs.evolve(config, upstreams=(studio, accounts), state_dir=state_dir, source="--simulate")

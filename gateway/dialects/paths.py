@@ -13,7 +13,8 @@ from urllib.parse import unquote_to_bytes
 VERSIONS = ("v1beta", "v1", "v1alpha")
 DEFAULT_VERSION = "v1beta"
 
-_VERTEX_PREFIXES = (("v1beta1", "publishers", "google"), ("v1", "publishers", "google"))
+_VERTEX_VERSION = "v1beta1"
+_VERTEX_PUBLISHER = ["publishers", "google"]
 _ALLOWED = re.compile(r"[A-Za-z0-9._~@+\-:/ ]*\Z")
 _MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+\-]*(/[A-Za-z0-9][A-Za-z0-9._@+\-]*)*\Z")
 _MODEL_ID_LIMIT = 256
@@ -48,12 +49,10 @@ def is_model_id(text: str) -> bool:
 def _plain(segments: list[str]) -> list[str]:
     if not segments or segments == ["healthz"]:
         return segments
-    for prefix in _VERTEX_PREFIXES:
-        if tuple(segments[:3]) == prefix:
-            segments = [DEFAULT_VERSION, *segments[3:]]
-            break
-    while len(segments) > 1 and segments[0] in VERSIONS and segments[1] in VERSIONS:
+    while len(segments) > 1 and segments[0] in VERSIONS and segments[1] in (*VERSIONS, _VERTEX_VERSION):
         segments = segments[1:]
+    if segments[0] in (*VERSIONS, _VERTEX_VERSION) and segments[1:3] == _VERTEX_PUBLISHER:
+        segments = [DEFAULT_VERSION, *segments[3:]]
     if segments[0] == "models":
         segments = [DEFAULT_VERSION, *segments]
     if segments[0] not in VERSIONS:

@@ -93,7 +93,7 @@ class _Api:
         reply = await self._routing.run(call, request.journal)
         if isinstance(reply, Live):
             request.journal.trace_id = reply.first.trace_id
-            relay = Relay(request, call, reply.stream, self._clock, reply.release)
+            relay = Relay(request, call, reply.stream, self._clock, reply.release, reply.failed)
             await relay.run(_headers(request.journal))
         elif isinstance(reply, Whole):
             request.origin = "upstream"

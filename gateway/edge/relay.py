@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from gateway.calls import Call, Event, Headers
+from gateway.calls import Call, Event, GatewayError, Headers
 from gateway.dialects.gemini import StreamEncoder
 from gateway.edge import errors
 from gateway.edge.site import GatewayRequest
@@ -40,12 +40,17 @@ class Relay:
         stream: EventStream,
         clock: IReactorTime,
         release: Callable[[], None] = lambda: None,
+        failed: Callable[[bytes], bytes | GatewayError] = lambda error: error,
     ) -> None:
-        """``release`` is called as soon as the stream is over, which may be long before its client has gone."""
+        """``release`` is called as soon as the stream is over, which may be long before its client has gone.
+
+        ``failed`` judges an error event; see routing.asking.Live.
+        """
         self._request = request
         self._stream = stream
         self._clock = clock
         self._release = release
+        self._failed = failed
         self._encoder = StreamEncoder(call)
         self._done: Deferred[bool] = Deferred()
         self._broken = False
@@ -103,7 +108,11 @@ class Relay:
         for at, event in enumerate(events):
             if event.error:
                 # Upstream's own last word: nothing that follows it counts.
-                self._break(events[:at], event.error, "UPSTREAM_ERROR_EVENT")
+                shown = self._failed(event.error)
+                if isinstance(shown, GatewayError):
+                    self._break(events[:at], errors.body(shown), shown.reason)
+                else:
+                    self._break(events[:at], shown, "UPSTREAM_ERROR_EVENT")
                 return
             if b'"usageMetadata"' in event.data:
                 self._request.last_usage = event.data

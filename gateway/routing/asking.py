@@ -9,7 +9,7 @@ import attrs
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 
-from gateway.calls import Call, Event, HttpRequest
+from gateway.calls import Call, Event, GatewayError, HttpRequest
 from gateway.config import Limits, Timeouts
 from gateway.routing.outcome import Failure, Refusal
 from gateway.routing.pool import Member
@@ -34,13 +34,27 @@ class Whole:
 class Live:
     """A good stream: its first event has come and nothing of it has been passed on.
 
-    ``release`` is called once when the stream is over, whatever its end.
+    ``release`` is called once when the stream is over, whatever its end.  ``failed`` takes an error event that came
+    later: it judges it, which may cost the credential its standing, and returns what the client may see of it, an
+    ``{"error": ...}`` object of upstream's or a GatewayError in its place.
     """
 
     stream: EventStream
     first: Event
     release: Callable[[], None]
+    failed: Callable[[bytes], bytes | GatewayError]
 
+
+@attrs.frozen
+class Uses:
+    """What a stream reports back when it is long under way; see Live."""
+
+    release: Callable[[], None]
+    failed: Callable[[bytes], bytes | GatewayError]
+
+
+UNUSED = Uses(lambda: None, lambda error: error)
+"""For a call that is no stream."""
 
 Reply = Whole | Live | Refusal
 
@@ -56,7 +70,7 @@ class Asker:
     limits: Limits
 
     async def ask(
-        self, call: Call, member: Member, request: HttpRequest, seconds: float, release: Callable[[], None]
+        self, call: Call, member: Member, request: HttpRequest, seconds: float, uses: Uses
     ) -> Whole | Live | Failure:
         """Return the answer, a stream with its first event; ``seconds`` is how long that may take."""
         started = self.clock.seconds()
@@ -66,7 +80,7 @@ class Asker:
             if exchange.status != 200:
                 return await self._judged(exchange, left)
             if call.streams:
-                return await self._stream(member, exchange, left, release)
+                return await self._stream(member, exchange, left, uses)
             return await self._whole(member, exchange, left)
         except WireError as error:
             return Failure(unanswered.transport(error.kind, call.streams))
@@ -96,10 +110,12 @@ class Asker:
             return Failure(unanswered.transport("not-json", False))
         if event.error:
             return Failure(verdicts.judge_error_object(event.error, self.wall_seconds()), event.error)
+        if not event.data:
+            return Failure(unanswered.transport("not-json", False))
         return Whole(event)
 
     async def _stream(
-        self, member: Member, exchange: Exchange, seconds: float, release: Callable[[], None]
+        self, member: Member, exchange: Exchange, seconds: float, uses: Uses
     ) -> Live | Failure:
         kind = exchange.headers.get(b"content-type", b"").split(b";", 1)[0].strip().lower()
         if kind != b"text/event-stream":
@@ -112,7 +128,7 @@ class Asker:
         if first.error:
             stream.abort()
             return Failure(verdicts.judge_error_object(first.error, self.wall_seconds()), first.error)
-        return Live(stream, first, release)
+        return Live(stream, first, uses.release, uses.failed)
 
 
 def _retry_after(value: bytes | None, wall_seconds: float) -> bytes:

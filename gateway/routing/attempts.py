@@ -12,11 +12,22 @@ from twisted.internet.interfaces import IReactorTime
 
 from gateway.accounts.oauth import TokenRevoked, TokenUnavailable
 from gateway.accounts.standing import Lease, Standings
-from gateway.calls import Action, Attempt, Blame, Call, Credential, Journal, Recorder, Secret, Verdict
+from gateway.calls import (
+    Action,
+    Attempt,
+    Blame,
+    Call,
+    Credential,
+    GatewayError,
+    Journal,
+    Recorder,
+    Secret,
+    Verdict,
+)
 from gateway.config import Limits, RoutingConfig, Timeouts
 from gateway.routing import decision
 from gateway.routing.affinity import Affinity
-from gateway.routing.asking import Asker, Live, Reply, Whole
+from gateway.routing.asking import Asker, Live, Reply, Uses, Whole
 from gateway.routing.budget import RetryBudget
 from gateway.routing.catalog import Catalog
 from gateway.routing.choosing import Chooser, Run, Taken
@@ -24,6 +35,9 @@ from gateway.routing.outcome import Failure, Refusal, final, nobody
 from gateway.routing.pool import Member
 from gateway.routing.queue import Waiting
 from gateway.routing.rotation import STRATEGIES, Nobody, Sessions, Strategy
+from gateway.upstreams import unanswered
+from gateway.upstreams import verdict as verdicts
+from gateway.upstreams.errordetails import scrubbed, status_body
 from gateway.upstreams.exchange import Wire
 
 __all__ = ["Live", "Reply", "Router", "Whole"]
@@ -223,12 +237,24 @@ class Router:
         run.calls += 1
         run.bases.add(base)
         asker = Asker(self.wire, self.clock, self.wall_seconds, self.timeouts, self.limits)
-        result = await asker.ask(call, member, request, seconds, lambda: self.chooser.release(lease))
+        uses = Uses(
+            lambda: self.chooser.release(lease),
+            lambda error: self._failed_late(run, member.credential, error),
+        )
+        result = await asker.ask(call, member, request, seconds, uses)
         self._note(run, member, base, result.verdict if isinstance(result, Failure) else None, started)
         if seconds >= limit or not (isinstance(result, Failure) and result.verdict.reason == "UPSTREAM_TIMEOUT"):
             # Where the client's own deadline was the shorter one, it says nothing about the backend.
             self._heed_backend(member, run.call.model, base, result)
         return result
+
+    def _failed_late(self, run: Run, credential: Credential, error: bytes) -> bytes | GatewayError:
+        """Judge an error event of a committed stream; see asking.Live."""
+        verdict = verdicts.judge_error_object(error, self.wall_seconds())
+        self._blame(run, credential, verdict)
+        if verdict.hides:
+            return unanswered.failure(verdict)
+        return scrubbed(status_body(error, verdict.status))
 
     def _heed_backend(self, member: Member, model: str, base: str, result: Whole | Live | Failure) -> None:
         """Keep count of the backend's own health, which is not the credential's."""

@@ -14,6 +14,8 @@ from gateway.upstreams.models import Model
 
 PAGE_LIMIT = 1000
 PAGE_DEFAULT = 1000
+DEFAULT_VERBS = ("generateContent", "streamGenerateContent", "countTokens")
+"""What a model is taken to have where nothing says otherwise."""
 
 
 @attrs.frozen
@@ -53,6 +55,19 @@ def glob(pattern: str) -> re.Pattern[str]:
 
 
 @attrs.frozen
+class Served:
+    """What one upstream serves: models that match one of the patterns, or all, by its kind's methods."""
+
+    patterns: tuple[re.Pattern[str], ...]
+    verbs: frozenset[str]
+
+    @classmethod
+    def build(cls, models: Iterable[str], verbs: frozenset[str]) -> Served:
+        """Return it for an upstream's ``models``."""
+        return cls(tuple(map(glob, models)), verbs)
+
+
+@attrs.frozen
 class Catalog:
     """The models that the gateway lists, and which upstreams are known to have them.
 
@@ -65,6 +80,8 @@ class Catalog:
     listed: Mapping[str, Mapping[str, Model]] = attrs.field(factory=dict)
     """By upstream name."""
     aliases: Aliases = Aliases({}, ())
+    served: tuple[Served, ...] = ()
+    """What each upstream is configured to serve; the list shows nothing beyond it.  Empty: no limits."""
     _merged: dict[str, Model] = attrs.field(init=False, factory=dict, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -75,7 +92,10 @@ class Catalog:
             model = sources[0]
             for source in sources[1:]:
                 model = _over(model, source)
-            self._merged[name] = model
+            if not self.served:
+                self._merged[name] = model
+            elif verbs := self._served(model):
+                self._merged[name] = attrs.evolve(model, verbs=verbs)
 
     def with_listing(self, upstream: str, models: Iterable[Model]) -> Catalog:
         """Return the catalogue with a fresh list of one upstream's."""
@@ -121,6 +141,12 @@ class Catalog:
         following = _write_token(models[end - 1].id) if end < len(models) else ""
         return models[start:end], following
 
+    def _served(self, model: Model) -> tuple[str, ...]:
+        """Return the methods of a model that some upstream is there for."""
+        verbs = model.verbs or DEFAULT_VERBS
+        able = [one.verbs for one in self.served if not one.patterns or any(p.match(model.id) for p in one.patterns)]
+        return tuple(verb for verb in verbs if any(verb in some for some in able))
+
     def _visible(self) -> dict[str, Model]:
         """Return all models, with exact aliases as names of their own, in order of their ids."""
         out = dict(self._merged)
@@ -144,8 +170,7 @@ def resource(model: Model) -> dict[str, Any]:
         out["inputTokenLimit"] = model.input_tokens
     if model.output_tokens:
         out["outputTokenLimit"] = model.output_tokens
-    verbs = model.verbs or ("generateContent", "streamGenerateContent", "countTokens")
-    out["supportedGenerationMethods"] = list(verbs)
+    out["supportedGenerationMethods"] = list(model.verbs or DEFAULT_VERBS)
     return out
 
 

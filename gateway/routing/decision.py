@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 from gateway.accounts.standing import Standings
@@ -66,8 +66,3 @@ def words(option: Option) -> str:
     """Return an option's state for people: ``cooling RATE_LIMIT_EXCEEDED, free in 12 s``."""
     text = f"{option.state} {option.reason}".rstrip()
     return text if option.free_seconds is None else f"{text}, free in {math.ceil(option.free_seconds)} s"
-
-
-def outs(found: Sequence[Option]) -> Mapping[str, str]:
-    """Return why everybody who was not chosen was not, by label."""
-    return {option.label: words(option) for option in found if not option.chosen}

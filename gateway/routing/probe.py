@@ -7,7 +7,7 @@ import msgspec
 
 from gateway.accounts.oauth import TokenRevoked, TokenUnavailable
 from gateway.calls import Action, Call, GatewayError
-from gateway.routing.asking import Asker, Live, Whole
+from gateway.routing.asking import UNUSED, Asker, Live, Whole
 from gateway.routing.attempts import Router
 from gateway.routing.outcome import Failure
 from gateway.routing.pool import Member
@@ -86,7 +86,7 @@ async def _asked(router: Router, member: Member, call: Call) -> Whole | tuple[in
     renewed = False
     while True:
         request = member.upstream.prepare(call, member.bases[0], member.credential, token)
-        result = await asker.ask(call, member, request, SECONDS, lambda: None)
+        result = await asker.ask(call, member, request, SECONDS, UNUSED)
         if isinstance(result, Whole):
             return result
         assert not isinstance(result, Live)

@@ -127,17 +127,22 @@ class EventStream:
 
     def _take(self, payloads: list[bytes]) -> None:
         events: list[Event] = []
+        broken = False
         for payload in payloads:
             try:
                 events.append(Event(payload) if payload == sse.DONE else self._unwrap(payload))
             except NotAnObject:
-                if not self._committed:
-                    self._fail(WireError("not-json"))
-                    return
-                # Past the first event it is not ours to judge: relayed as it is.
-                events.append(Event(payload))
-        if not events:
-            return
+                # No client can read it, and in an array it would spoil what was sent before.
+                broken = True
+                break
+        # An envelope with nothing in it for the client is no event.
+        events = [event for event in events if event.data]
+        if events:
+            self._pass_on(events)
+        if broken and not self._over:
+            self._fail(WireError("not-json"))
+
+    def _pass_on(self, events: list[Event]) -> None:
         if self._sink is not None:
             self._sink.events(events)
             return

@@ -59,6 +59,7 @@ _CAMEL = {
     "safety_settings": "safetySettings",
     "generation_config": "generationConfig",
 }
+_ENVELOPE_ONLY = ("traceId", "metadata")
 _SEARCH_TOOLS = {"googleSearch", "google_search", "googleSearchRetrieval", "google_search_retrieval"}
 
 
@@ -143,9 +144,10 @@ class CodeAssist:
                 raise splice.NotAnObject(str(problem)) from None
         trace_id = _trace_id(envelope.trace_id)
         if splice.given(envelope.error):
-            return Event(data, trace_id, error=data)
+            error = splice.join([("error", envelope.error)])
+            return Event(error, trace_id, error=error)
         if not splice.given(envelope.response):
-            return Event(data, trace_id)
+            return Event(_bare(data), trace_id)
         inner = bytes(envelope.response)
         if not inner.startswith(b"{"):
             raise splice.NotAnObject("`response` is not an object")
@@ -196,6 +198,15 @@ class CodeAssist:
         return HttpRequest(
             b"POST", url.encode("ascii"), (*json_headers(user_agent), authorization), body
         )
+
+
+def _bare(data: bytes) -> bytes:
+    """Return an answer that came without ``response``, less what the envelope adds; empty where that is all."""
+    if not any(b'"%b"' % name.encode("ascii") in data for name in _ENVELOPE_ONLY):
+        return data
+    parts = splice.members(data)
+    rest = {name: value for name, value in parts.items() if name not in _ENVELOPE_ONLY}
+    return splice.join(rest.items()) if rest else b""
 
 
 def _count_body(call: Call, parts: dict[str, msgspec.Raw]) -> bytes:

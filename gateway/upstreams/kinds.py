@@ -24,7 +24,7 @@ class Upstream(Protocol):
         """Return the request that carries ``call``; raises GatewayError where the kind cannot say it."""
 
     def unwrap(self, data: bytes) -> Event:
-        """Return the client's part of an answer or event; raises NotAnObject."""
+        """Return the client's part of an answer or event, with no data where it has none; raises NotAnObject."""
 
     def listing(self, base: str, credential: Credential, token: Secret, page: str) -> HttpRequest | None:
         """Return the request for one page of the model list, if this kind has a list."""
