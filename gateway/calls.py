@@ -231,6 +231,8 @@ class Verdict:
     """Whether upstream's body must not reach the client, because it speaks of the operator's credential."""
     other_base: bool = False
     """Whether only a base URL that was not tried yet is worth trying, of this upstream or another."""
+    own: bool = False
+    """Whether the blame is the credential's alone, where it would be its whole project's."""
     needs_owner: bool = False
     """Whether only the account's owner can put it right; two such within ten minutes halt the upstream."""
     grows: bool = False

@@ -333,6 +333,27 @@ class RefreshTests(RouterCase):
         self.clock.advance(REFUSED_SECONDS * 1.2)
         self.assertTrue(self.usable(a))
 
+    def test_an_account_that_is_refused_takes_nobody_of_its_project_with_it(self) -> None:
+        """U4: the next request is answered by the other one, and at once."""
+        bad = self.account("bad", "bad-1", "bad-2")
+        good = member("good", FakeTokens("good-1"), kind="codeassist", upstream="accounts", project="project-bad")
+        script = (refused(401, "UNAUTHENTICATED"), refused(401, "UNAUTHENTICATED"), ok(), ok())
+        self.build(bad, good, script=script)
+        self.whole()
+        self.whole()
+        self.assertEqual(self.wire.keys, ["bad-1", "bad-2", "good-1", "good-1"])
+
+    def test_used_up_quotas_do_not_count_as_refusals(self) -> None:
+        """U4: one 401 after many 429s is the first of its kind."""
+        a = self.account("a", *(f"a-{n}" for n in range(40)))
+        unauthenticated = [refused(401, "UNAUTHENTICATED") for _ in range(2)]
+        self.build(a, script=(*(limited("1s") for _ in range(REFUSALS_MOST + 1)), *unauthenticated))
+        for _ in range(REFUSALS_MOST + 1):
+            self.refusal()
+            self.clock.advance(10)
+        self.error()
+        self.assertEqual(self.recorder.out, [])
+
     def test_an_account_refused_again_and_again_goes_out(self) -> None:
         """U4: fresh tokens that are refused for minutes are no outage; somebody has to act."""
         a = self.account("a", *(f"a-{n}" for n in range(40)))

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.accounts.standing import State
+from gateway.accounts.rests import State
 from gateway.calls import HttpRequest, Secret
 from gateway.config import (
     AccountConfig,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.accounts.doubts import FIRST_SECONDS, MOST_SECONDS, Doubts
 from gateway.accounts.standing import Standings
-from gateway.calls import Credential
+from gateway.calls import Credential, Terms
 from gateway.routing.rotation import Choice, choose
 
 ONE = Credential("one", "studio", "aistudio", "studio/one")
@@ -73,6 +74,15 @@ class ChoosingTests(SynchronousTestCase):
         self.assertEqual(self.chosen(standings), TWO)
         self.assertEqual(self.chosen(standings, bound=ONE), TWO)
         self.assertEqual(self.chosen(standings, bound=ONE, now=FIRST_SECONDS), ONE)
+
+    def test_doubt_does_not_reach_for_a_fallback(self) -> None:
+        """A credential of a higher priority number waits for one that cannot be used, not for one in doubt."""
+        standings = Standings()
+        standings.doubts.failed(ONE, MODEL, 0.0)
+        paid = attrs.evolve(TWO, terms=Terms(priority=1))
+        choice = choose((ONE, paid), set(), standings, None, set(), MODEL, 0.0)
+        assert isinstance(choice, Choice)
+        self.assertEqual(choice.credential, ONE)
 
     def test_nobody_is_out_when_all_are_doubted(self) -> None:
         """An outage of the whole backend changes nothing in who is chosen."""

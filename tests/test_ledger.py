@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.accounts.keeper import EVERY_SECONDS, Keeper
 from gateway.accounts.ledger import Corrupt, Ledger, LedgerError, decode, encode
-from gateway.accounts.standing import COOL_LIMIT_SECONDS, Standings, State
+from gateway.accounts.rests import State
+from gateway.accounts.standing import COOL_LIMIT_SECONDS, Standings
 from gateway.calls import Credential
 
 ONE = Credential("one", "studio", "aistudio", "studio/one")

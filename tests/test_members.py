@@ -14,8 +14,8 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.accounts.projects import EVERY_SECONDS, RETRY_SECONDS
+from gateway.accounts.rests import Availability, State
 from gateway.accounts.sealing import Seal
-from gateway.accounts.standing import Availability, State
 from gateway.accounts.store import load
 from gateway.accounts.watch import POLL_SECONDS, SETTLE_SECONDS
 from gateway.calls import HttpRequest, Journal, Secret
@@ -323,7 +323,7 @@ class ProjectTests(MembersCase):
         self.assertIn("https://ok.test/v", told[0])
         out = self.router.standings.quarantined(self.member("a").credential)
         assert out is not None
-        self.assertEqual((out.reason, out.link, out.kept), (NO_PROJECT, "https://ok.test/v", False))
+        self.assertEqual((out.reason, out.link), (NO_PROJECT, "https://ok.test/v"))
 
     def test_failure_that_may_pass_is_tried_again_sooner(self) -> None:
         """A gateway that starts before its network does not wait half an hour."""

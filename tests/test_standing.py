@@ -5,20 +5,14 @@ from __future__ import annotations
 import json
 import math
 
+import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.accounts.bases import EJECT_AFTER, EJECT_LIMIT_SECONDS, EJECT_SECONDS
-from gateway.accounts.standing import (
-    COOL_LIMIT_SECONDS,
-    FORGET_SECONDS,
-    LONG_SECONDS,
-    PROBE_EVERY_SECONDS,
-    Condemned,
-    Standings,
-    State,
-)
+from gateway.accounts.rests import ANY, PROBE_EVERY_SECONDS, State
+from gateway.accounts.standing import COOL_LIMIT_SECONDS, FORGET_SECONDS, LONG_SECONDS, Condemned, Standings
 from gateway.calls import Credential
 
 
@@ -274,3 +268,87 @@ class KeptTests(StandingCase):
             standings = Standings()
             standings.restore({"rests": [{**row, "until": until}], **empty}, 0.0, 1000.0)
             self.assertTrue(standings.availability(ONE, "m", seconds).usable, until)
+
+
+SHARED_ONE = Credential("one", "studio", "aistudio", "studio/one", "project", "mark-1")
+SHARED_TWO = Credential("two", "studio", "aistudio", "studio/two", "project", "mark-2")
+
+
+class OwnRestTests(SynchronousTestCase):
+    """What is held against one credential and not against its project."""
+
+    def test_refused_credential_rests_alone_and_for_every_model(self) -> None:
+        """U4: a token is one credential's, whoever it shares its project with, and for every model the same."""
+        standings = Standings()
+        standings.cool(SHARED_ONE, ANY, 15.0, 0.0, "UNAUTHENTICATED", own=True)
+        for model in ("m", "another"):
+            self.assertFalse(standings.availability(SHARED_ONE, model, 14.9).usable)
+            self.assertTrue(standings.availability(SHARED_TWO, model, 0.0).usable)
+            self.assertTrue(standings.availability(SHARED_ONE, model, 15.0).usable)
+
+    def test_longest_of_several_rests_counts(self) -> None:
+        """A quota that is used up is not free because a shorter rest of the credential's own is over."""
+        standings = Standings()
+        standings.cool(SHARED_ONE, "m", 60.0, 0.0, "QUOTA")
+        standings.cool(SHARED_ONE, ANY, 15.0, 0.0, "UNAUTHENTICATED", own=True)
+        found = standings.availability(SHARED_ONE, "m", 20.0)
+        self.assertEqual((found.usable, found.free_at, found.reason), (False, 60.0, "QUOTA"))
+
+    def test_own_rests_outlast_a_restart_and_are_cleared(self) -> None:
+        """They are kept and forgotten as others are."""
+        standings, after = Standings(), Standings()
+        standings.cool(SHARED_ONE, ANY, 100.0, 0.0, "UNAUTHENTICATED", own=True)
+        after.restore(standings.dump(0.0, 1000.0), 0.0, 1000.0)
+        self.assertFalse(after.availability(SHARED_ONE, "m", 0.0).usable)
+        self.assertIn(ANY, after.rests(SHARED_ONE, 0.0))
+        after.clear(SHARED_ONE)
+        self.assertTrue(after.availability(SHARED_ONE, "m", 0.0).usable)
+
+
+class ProbeIdentityTests(SynchronousTestCase):
+    """A probe is of one rest."""
+
+    def test_old_probe_neither_frees_nor_ends_a_newer_rest(self) -> None:
+        """K10: its release lets no second probe out, and its success ends nothing that began since."""
+        standings = Standings()
+        standings.cool(SHARED_ONE, "m", 10.0, 0.0)
+        old = standings.lease(SHARED_ONE, "m", 10.0)
+        standings.cool(SHARED_ONE, "m", 100.0, 11.0)
+        new = standings.lease(SHARED_ONE, "m", 100.0)
+        self.assertTrue(new.probe)
+        standings.succeeded(old)
+        standings.release(old)
+        self.assertFalse(standings.availability(SHARED_ONE, "m", 100.0).usable)
+        standings.succeeded(new)
+        standings.release(new)
+        self.assertTrue(standings.availability(SHARED_ONE, "m", 100.0).usable)
+
+    def test_probe_of_a_long_rest_that_decides_nothing_is_not_followed_at_once(self) -> None:
+        """A client that leaves does not make every next request a probe."""
+        standings = Standings()
+        standings.cool(SHARED_ONE, "m", 10 * LONG_SECONDS, 0.0)
+        standings.release(standings.lease(SHARED_ONE, "m", PROBE_EVERY_SECONDS))
+        self.assertFalse(standings.availability(SHARED_ONE, "m", PROBE_EVERY_SECONDS + 1).usable)
+        self.assertTrue(standings.availability(SHARED_ONE, "m", 2 * PROBE_EVERY_SECONDS).usable)
+
+
+class UnusableTests(SynchronousTestCase):
+    """What is missing in the configuration is held apart from what Google said."""
+
+    def test_what_was_kept_does_not_make_an_unusable_credential_usable(self) -> None:
+        """A quarantine of an older secret, taken up after the start, hides nothing."""
+        before = Standings()
+        before.quarantine(SHARED_ONE, "TOS_VIOLATION", "", 0.0, 0.0)
+        after = Standings()
+        renewed = attrs.evolve(SHARED_ONE, mark="mark-of-a-new-sign-in")
+        after.unusable(renewed, "PROJECT_MISSING")
+        after.restore(before.dump(0.0, 0.0), 0.0, 0.0)
+        self.assertEqual(after.availability(renewed, "m", 0.0).reason, "PROJECT_MISSING")
+
+    def test_project_that_is_found_does_not_end_a_quarantine(self) -> None:
+        """Both have to be mended."""
+        standings = Standings()
+        standings.quarantine(SHARED_ONE, "TOS_VIOLATION", "", 0.0, 0.0)
+        standings.unusable(SHARED_ONE, "PROJECT_MISSING")
+        standings.usable(SHARED_ONE)
+        self.assertEqual(standings.availability(SHARED_ONE, "m", 0.0).reason, "TOS_VIOLATION")

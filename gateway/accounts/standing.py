@@ -7,7 +7,6 @@ clock and come in as arguments; what is kept over a restart is told in wall time
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +15,7 @@ import attrs
 
 from gateway.accounts.bases import Bases
 from gateway.accounts.doubts import Doubts
+from gateway.accounts.rests import ANY, PROBE_EVERY_SECONDS, Availability, Rest, State
 from gateway.accounts.usage import Usage
 from gateway.calls import Credential
 
@@ -25,37 +25,10 @@ FORGET_SECONDS = 120.0
 """How long after a rest it still counts that there was one: twice the longest that a guess grows to."""
 LONG_SECONDS = 1800.0
 """From here on a rest is probed now and then, because what ordered it may have been wrong."""
-PROBE_EVERY_SECONDS = 900.0
-PROBE_WAIT_SECONDS = 1.0
-"""What somebody is told to wait who comes while a probe is out."""
 HALT_WITHIN_SECONDS = 600.0
 HALT_COUNT = 2
 
 Pair = tuple[str, str]
-
-
-class State(enum.Enum):
-    """What a credential is to a model at one moment."""
-
-    OK = "ok"
-    COOLING = "cooling"
-    HALF_OPEN = "half-open"
-    QUARANTINED = "quarantined"
-    DISABLED = "disabled"
-    HALTED = "halted"
-
-
-@attrs.frozen
-class Availability:
-    """Whether a credential may be used for a model now."""
-
-    state: State
-    usable: bool
-    free_at: float | None = None
-    """When it may be used again, if time alone decides."""
-    reason: str = ""
-    until: float | None = attrs.field(default=None, eq=False)
-    """When the rest that was ordered ends; a long one is probed before."""
 
 
 @attrs.frozen
@@ -65,8 +38,6 @@ class Quarantine:
     reason: str
     link: str = ""
     since_wall: float = 0.0
-    kept: bool = True
-    """Whether it outlasts a restart."""
     mark: str = ""
     """The credential's mark when it was condemned."""
 
@@ -87,18 +58,15 @@ class Lease:
 
     credential: Credential
     model: str
-    probe: bool
     open: bool = True
     since: float = 0.0
+    probes: list[tuple[Pair, Rest]] = attrs.field(factory=list)
+    """The rests of which it is the probe."""
 
-
-@attrs.define(eq=False)
-class _Rest:
-    until: float
-    strikes: int
-    reason: str
-    probe_at: float
-    probing: bool = False
+    @property
+    def probe(self) -> bool:
+        """Whether it is the probe of something half-open."""
+        return bool(self.probes)
 
 
 @attrs.define(eq=False)
@@ -107,8 +75,9 @@ class Standings:
 
     version: int = 0
     """Grows with every change that is to survive a restart."""
-    _rests: dict[Pair, _Rest] = attrs.field(factory=dict)
+    _rests: dict[Pair, Rest] = attrs.field(factory=dict)
     _quarantined: dict[Pair, Quarantine] = attrs.field(factory=dict)
+    _unusable: dict[Pair, Quarantine] = attrs.field(factory=dict)
     _disabled: set[Pair] = attrs.field(factory=set)
     _halted: dict[str, str] = attrs.field(factory=dict)
     _condemned_at: dict[str, list[float]] = attrs.field(factory=dict)
@@ -126,24 +95,21 @@ class Standings:
         quarantine = self.quarantined(credential)
         if quarantine is not None:
             return Availability(State.QUARANTINED, False, None, quarantine.reason)
-        rest = self._rests.get((credential.owner, model))
-        if rest is None:
+        found = [self._rests[pair].availability(now) for pair in _pairs(credential, model) if pair in self._rests]
+        if not found:
             return Availability(State.OK, True)
-        if now < rest.until and now < rest.probe_at:
-            return Availability(State.COOLING, False, min(rest.until, rest.probe_at), rest.reason, rest.until)
-        if rest.probing:
-            free_at = max(min(rest.until, rest.probe_at), now) + PROBE_WAIT_SECONDS
-            return Availability(State.HALF_OPEN, False, free_at, rest.reason, rest.until)
-        return Availability(State.HALF_OPEN, True, None, rest.reason, rest.until)
+        # The one that is over last decides, and one that is not over before one that is to be tried.
+        return max(found, key=lambda one: (not one.usable, one.free_at or 0.0))
 
     def lease(self, credential: Credential, model: str, now: float) -> Lease:
-        """Take note that a request goes out; one on a half-open pair is its probe."""
+        """Take note that a request goes out; it is the probe of what is half-open."""
         self.version += self.usage.begin(credential, now)
-        rest = self._rests.get((credential.owner, model))
-        probe = rest is not None and not rest.probing and now >= min(rest.until, rest.probe_at)
-        if rest is not None and probe:
-            rest.probing = True
-        return Lease(credential, model, probe, since=now)
+        lease = Lease(credential, model, since=now)
+        for pair in _pairs(credential, model):
+            rest = self._rests.get(pair)
+            if rest is not None and rest.begin_probe(now):
+                lease.probes.append((pair, rest))
+        return lease
 
     def release(self, lease: Lease) -> None:
         """Take note that a request is over, once; a probe that decided nothing leaves its pair half-open."""
@@ -151,49 +117,51 @@ class Standings:
             return
         lease.open = False
         self.usage.end(lease.credential)
-        rest = self._rests.get((lease.credential.owner, lease.model))
-        if lease.probe and rest is not None:
+        for _, rest in lease.probes:
             rest.probing = False
 
     def succeeded(self, lease: Lease) -> None:
         """Take note of a good answer.
 
-        Only a probe ends a rest: another request that was under way when the rest began says nothing about the
-        quota since.
+        Only a probe ends a rest, and only the one that it probed: another request that was under way when the rest
+        began says nothing about the quota since.
         """
-        pair = (lease.credential.owner, lease.model)
-        if lease.probe and pair in self._rests:
-            del self._rests[pair]
-            self.version += 1
+        for pair, rest in lease.probes:
+            if self._rests.get(pair) is rest:
+                del self._rests[pair]
+                self.version += 1
 
-    def cool(self, credential: Credential, model: str, until: float, now: float, reason: str = "") -> None:
-        """Let (quota owner, model) rest until a time; a longer rest already ordered stands."""
-        pair = (credential.owner, model)
+    def cool(
+        self, credential: Credential, model: str, until: float, now: float, reason: str = "", own: bool = False
+    ) -> None:
+        """Let (quota owner, model) rest until a time; a longer rest already ordered stands.
+
+        With ``own`` it is the credential alone that rests, for ``ANY`` model or one, and not all of its project.
+        """
+        pair = (_own(credential) if own else credential.owner, model)
         until = min(until, now + COOL_LIMIT_SECONDS)
         old = self._rests.get(pair)
         if old is not None and old.until > until:
             until, reason = old.until, old.reason
         probe_at = now + PROBE_EVERY_SECONDS if until - now > LONG_SECONDS else math.inf
-        self._rests[pair] = _Rest(until, (old.strikes if old else 0) + 1, reason, probe_at)
+        self._rests[pair] = Rest(until, (old.strikes if old else 0) + 1, reason, probe_at)
         self.version += 1
 
-    def strikes(self, credential: Credential, model: str) -> int:
-        """Return how often (quota owner, model) was sent to rest since it was last good, at most 30 times.
+    def strikes(self, credential: Credential, model: str, own: bool = False) -> int:
+        """Return how often what ``cool`` names was sent to rest since it was last good, at most 30 times.
 
         Callers raise two to this power, which a day of refusals would take beyond any float.
         """
-        rest = self._rests.get((credential.owner, model))
+        rest = self._rests.get((_own(credential) if own else credential.owner, model))
         return min(rest.strikes, 30) if rest else 0
 
     def unusable(self, credential: Credential, reason: str, link: str = "") -> None:
         """Take a credential out for what is missing in its configuration, until it is there."""
-        self._quarantined[_key(credential)] = Quarantine(reason, link, kept=False, mark=credential.mark)
+        self._unusable[_key(credential)] = Quarantine(reason, link, mark=credential.mark)
 
     def usable(self, credential: Credential) -> None:
         """Take back ``unusable``."""
-        found = self._quarantined.get(_key(credential))
-        if found is not None and not found.kept:
-            del self._quarantined[_key(credential)]
+        self._unusable.pop(_key(credential), None)
 
     def quarantine(
         self, credential: Credential, reason: str, link: str, now: float, wall: float, needs_owner: bool = False
@@ -204,7 +172,8 @@ class Standings:
         strike them all.
         """
         key = _key(credential)
-        if self.quarantined(credential) is not None:
+        found = self._quarantined.get(key)
+        if found is not None and found.mark == credential.mark:
             return Condemned(False, False)
         self._quarantined[key] = Quarantine(reason, link, wall, mark=credential.mark)
         self.version += 1
@@ -220,7 +189,10 @@ class Standings:
 
     def quarantined(self, credential: Credential) -> Quarantine | None:
         """Return why a credential is out, None where it is in."""
-        found = self._quarantined.get(_key(credential))
+        key = _key(credential)
+        if key in self._unusable:
+            return self._unusable[key]
+        found = self._quarantined.get(key)
         return found if found is not None and found.mark == credential.mark else None
 
     def halted(self) -> Mapping[str, str]:
@@ -246,19 +218,15 @@ class Standings:
 
         What its configuration lacks, it lacks still.
         """
-        if (found := self._quarantined.get(_key(credential))) is not None and found.kept:
-            del self._quarantined[_key(credential)]
-        for pair in [pair for pair in self._rests if pair[0] == credential.owner]:
+        self._quarantined.pop(_key(credential), None)
+        for pair in [pair for pair in self._rests if pair[0] in (credential.owner, _own(credential))]:
             del self._rests[pair]
         self.version += 1
 
     def rests(self, credential: Credential, now: float) -> dict[str, Availability]:
         """Return the models for which a credential's owner is not known to be good."""
-        return {
-            model: self.availability(credential, model, now)
-            for owner, model in self._rests
-            if owner == credential.owner
-        }
+        owners = (credential.owner, _own(credential))
+        return {model: self.availability(credential, model, now) for owner, model in self._rests if owner in owners}
 
     def load(self, credential: Credential) -> tuple[int, int]:
         """Return how busy a credential is: requests in flight, then when it was last chosen."""
@@ -300,7 +268,6 @@ class Standings:
                     "since": one.since_wall,
                 }
                 for (upstream, name), one in self._quarantined.items()
-                if one.kept
             ],
             "disabled": [{"upstream": upstream, "name": name} for upstream, name in sorted(self._disabled)],
             "halted": [{"upstream": upstream, "reason": reason} for upstream, reason in self._halted.items()],
@@ -317,7 +284,7 @@ class Standings:
             if seconds > 0:
                 probe_at = now + PROBE_EVERY_SECONDS if seconds > LONG_SECONDS else math.inf
                 pair = (str(row["owner"]), str(row["model"]))
-                self._rests[pair] = _Rest(now + seconds, int(row["strikes"]), str(row["reason"]), probe_at)
+                self._rests[pair] = Rest(now + seconds, int(row["strikes"]), str(row["reason"]), probe_at)
         for row in kept["quarantined"]:
             key = (str(row["upstream"]), str(row["name"]))
             self._quarantined[key] = Quarantine(
@@ -332,3 +299,13 @@ class Standings:
 
 def _key(credential: Credential) -> Pair:
     return (credential.upstream, credential.name)
+
+
+def _own(credential: Credential) -> str:
+    """Return the name under which a credential rests by itself; no quota owner's name is like it."""
+    return f"self:{credential.upstream}/{credential.name}"
+
+
+def _pairs(credential: Credential, model: str) -> tuple[Pair, Pair, Pair]:
+    own = _own(credential)
+    return (credential.owner, model), (own, model), (own, ANY)

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 
 from gateway.accounts.oauth import TokenRevoked, TokenUnavailable
+from gateway.accounts.rests import ANY
 from gateway.accounts.standing import Lease, Standings
 from gateway.calls import (
     Action,
@@ -285,13 +286,16 @@ class Router:
         now = self.clock.seconds()
         model = run.call.model
         if verdict.action is Action.REFRESH:
-            verdict = self._refused(verdict, self.standings.strikes(credential, model))
+            # The token is the credential's for every model, and not its project's.
+            model = ANY
+            verdict = self._refused(verdict, self.standings.strikes(credential, model, own=True))
         if verdict.blame is Blame.PAIR and verdict.cool_seconds > 0:
             seconds = verdict.cool_seconds
             if verdict.grows:
-                seconds = min(seconds * 2 ** self.standings.strikes(credential, model), GROWTH_MOST_SECONDS)
+                times = self.standings.strikes(credential, model, verdict.own)
+                seconds = min(seconds * 2**times, GROWTH_MOST_SECONDS)
             until = now + seconds * (1 + JITTER * self.chance())
-            self.standings.cool(credential, model, until, now, verdict.reason)
+            self.standings.cool(credential, model, until, now, verdict.reason, verdict.own)
         elif verdict.blame is Blame.CREDENTIAL:
             wall = self.wall_seconds()
             condemned = self.standings.quarantine(
@@ -314,7 +318,7 @@ class Router:
         if strikes >= REFUSALS_MOST:
             return verdict
         seconds = REFUSED_SECONDS * 2**strikes
-        return attrs.evolve(verdict, blame=Blame.PAIR, cool_seconds=seconds)
+        return attrs.evolve(verdict, blame=Blame.PAIR, cool_seconds=seconds, own=True)
 
     def _rest_base(self, run: Run, base: str, verdict: Verdict) -> None:
         if verdict.cool_seconds > 0:

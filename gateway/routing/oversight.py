@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from gateway.accounts.standing import Availability, State
+from gateway.accounts.rests import Availability, State
 from gateway.calls import Credential, GatewayError, Option
 from gateway.routing.attempts import Router
 from gateway.routing.explain import explain

@@ -75,8 +75,8 @@ def choose(
 ) -> Choice | Nobody:
     """Choose a credential for the next attempt.
 
-    Those that met a server fault just now count only where there is nobody else, whatever their priority.  Of the
-    usable ones only those of the lowest priority number count.  Among these the session's own comes first,
+    Of the usable ones only those of the lowest priority number count, and of these the ones that met a server fault
+    just now only where there is nobody else.  Among these the session's own comes first,
     where the strategy keeps sessions; else those of ``preferred`` upstreams (which are known to have the model)
     before others, those not known to be ``spent`` before those that are, and then the strategy decides, where those
     whose token is ``pending`` come after the rest.  One that was tried in this request is never chosen again.
@@ -98,10 +98,10 @@ def choose(
             free.append(credential)
     if not free:
         return Nobody(soonest, busy)
-    if standings.doubts:
-        free = [one for one in free if not standings.doubts.about(one, model, now)] or free
     first = min(one.terms.priority for one in free)
     equals = [one for one in free if one.terms.priority == first]
+    if standings.doubts:
+        equals = [one for one in equals if not standings.doubts.about(one, model, now)] or equals
     if strategy.keeps_sessions and bound is not None and bound in equals:
         # The one of now: its terms may have changed since it was bound.
         return Choice(equals[equals.index(bound)], SESSION)

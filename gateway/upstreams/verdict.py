@@ -208,7 +208,7 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         "a caller that may not use this", "U7", (403,),
-        attrs.evolve(_COOL, cool_seconds=REFUSED_SECONDS, max_tries=2),
+        attrs.evolve(_COOL, cool_seconds=REFUSED_SECONDS, max_tries=2, own=True),
     ),
     # 404, 408
     Rule(
