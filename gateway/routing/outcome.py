@@ -23,7 +23,7 @@ class Failure:
     body: bytes = b""
     """Upstream's own error body, where there was an answer."""
     retry_after: bytes = b""
-    """Upstream's Retry-After, as it came."""
+    """Upstream's Retry-After in whole seconds, clamped; empty where there was none."""
 
 
 @attrs.frozen
