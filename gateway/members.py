@@ -278,6 +278,7 @@ class Members:
             )
         else:
             held.account = attrs.evolve(held.account, refresh_token=refresh_token)
+            self._router.standings.rotated(held.member.credential, mark(refresh_token))
 
     def _cloud_tokens(self, credential: CloudCredentialConfig) -> TokenSource:
         seconds = self._reactor.seconds

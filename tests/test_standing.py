@@ -352,3 +352,39 @@ class UnusableTests(SynchronousTestCase):
         standings.unusable(SHARED_ONE, "PROJECT_MISSING")
         standings.usable(SHARED_ONE)
         self.assertEqual(standings.availability(SHARED_ONE, "m", 0.0).reason, "TOS_VIOLATION")
+
+
+class OwnersTests(SynchronousTestCase):
+    """Refusals that an owner must mend."""
+
+    def refused(self, standings: Standings, who: Credential, now: float) -> bool:
+        return standings.quarantine(who, "TOS_VIOLATION", "", now, now, needs_owner=True).halts
+
+    def test_one_account_refused_twice_halts_nobody(self) -> None:
+        """U6: it takes two accounts; one that was cleared and refused again is still one."""
+        standings = Standings()
+        self.assertFalse(self.refused(standings, SHARED_ONE, 0.0))
+        standings.clear(SHARED_ONE)
+        self.assertFalse(self.refused(standings, SHARED_ONE, 10.0))
+        self.assertTrue(self.refused(standings, SHARED_TWO, 20.0))
+
+    def test_account_that_was_cleared_does_not_count(self) -> None:
+        """U6: what its owner has mended is no sign of danger any more."""
+        standings = Standings()
+        self.assertFalse(self.refused(standings, SHARED_ONE, 0.0))
+        standings.clear(SHARED_ONE)
+        self.assertFalse(self.refused(standings, SHARED_TWO, 10.0))
+
+    def test_quarantine_outlasts_a_restart_after_a_rotation(self) -> None:
+        """K1, U6: the account's new refresh token is the same account's."""
+        for rotates_first in (True, False):
+            standings, after = Standings(), Standings()
+            if rotates_first:
+                standings.rotated(SHARED_ONE, "mark-of-the-new-token")
+            self.refused(standings, SHARED_ONE, 0.0)
+            if not rotates_first:
+                standings.rotated(SHARED_ONE, "mark-of-the-new-token")
+            after.restore(standings.dump(0.0, 0.0), 0.0, 0.0)
+            next_start = attrs.evolve(SHARED_ONE, mark="mark-of-the-new-token")
+            self.assertEqual(after.availability(next_start, "m", 0.0).reason, "TOS_VIOLATION", rotates_first)
+            self.assertFalse(standings.availability(SHARED_ONE, "m", 0.0).usable)

@@ -80,7 +80,10 @@ class Standings:
     _unusable: dict[Pair, Quarantine] = attrs.field(factory=dict)
     _disabled: set[Pair] = attrs.field(factory=set)
     _halted: dict[str, str] = attrs.field(factory=dict)
-    _condemned_at: dict[str, list[float]] = attrs.field(factory=dict)
+    _condemned_at: dict[str, dict[str, float]] = attrs.field(factory=dict)
+    """By upstream, the credentials whose owners must act, and when that was found."""
+    _rotated: dict[Pair, tuple[str, str]] = attrs.field(factory=dict)
+    """The mark that a credential goes by, and the one that it will have at the next start."""
     usage: Usage = attrs.field(factory=Usage)
     bases: Bases = attrs.field(factory=Bases)
     doubts: Doubts = attrs.field(factory=Doubts)
@@ -179,8 +182,9 @@ class Standings:
         self.version += 1
         if not needs_owner:
             return Condemned(True, False)
-        recent = [at for at in self._condemned_at.get(credential.upstream, []) if now - at < HALT_WITHIN_SECONDS]
-        recent.append(now)
+        all_of_it = self._condemned_at.get(credential.upstream, {})
+        recent = {name: at for name, at in all_of_it.items() if now - at < HALT_WITHIN_SECONDS}
+        recent[credential.name] = now
         self._condemned_at[credential.upstream] = recent
         if len(recent) < HALT_COUNT or credential.upstream in self._halted:
             return Condemned(True, False)
@@ -194,6 +198,11 @@ class Standings:
             return self._unusable[key]
         found = self._quarantined.get(key)
         return found if found is not None and found.mark == credential.mark else None
+
+    def rotated(self, credential: Credential, mark: str) -> None:
+        """Take note that a credential has a new secret, whose mark it will go by from the next start on."""
+        self._rotated[_key(credential)] = (credential.mark, mark)
+        self.version += _key(credential) in self._quarantined
 
     def halted(self) -> Mapping[str, str]:
         """Return the upstreams that stand still until an operator says go, and why."""
@@ -219,6 +228,7 @@ class Standings:
         What its configuration lacks, it lacks still.
         """
         self._quarantined.pop(_key(credential), None)
+        self._condemned_at.get(credential.upstream, {}).pop(credential.name, None)
         for pair in [pair for pair in self._rests if pair[0] in (credential.owner, _own(credential))]:
             del self._rests[pair]
         self.version += 1
@@ -262,7 +272,7 @@ class Standings:
                 {
                     "upstream": upstream,
                     "name": name,
-                    "mark": one.mark,
+                    "mark": self._lasting_mark((upstream, name), one.mark),
                     "reason": one.reason,
                     "link": one.link,
                     "since": one.since_wall,
@@ -273,6 +283,10 @@ class Standings:
             "halted": [{"upstream": upstream, "reason": reason} for upstream, reason in self._halted.items()],
             "used": self.usage.dump(now, wall),
         }
+
+    def _lasting_mark(self, key: Pair, mark: str) -> str:
+        now, later = self._rotated.get(key, (mark, mark))
+        return later if mark == now else mark
 
     def restore(self, kept: Mapping[str, Any], now: float, wall: float) -> None:
         """Take up what ``dump`` returned, perhaps long ago or by another clock: no rest exceeds the limit.

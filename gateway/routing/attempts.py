@@ -49,6 +49,8 @@ REFUSALS_MOST = 5
 """After so many rests, some eight minutes in all, the next such 401 quarantines."""
 GROWTH_MOST_SECONDS = 60.0
 JITTER = 0.2
+JITTER_MOST_SECONDS = 60.0
+"""Spreads who comes back; a day's quota need not be waited for an hour longer."""
 
 TOKEN_SECONDS = 5.0
 """How long a request waits for one credential's token while it might go out as another."""
@@ -294,7 +296,7 @@ class Router:
             if verdict.grows:
                 times = self.standings.strikes(credential, model, verdict.own)
                 seconds = min(seconds * 2**times, GROWTH_MOST_SECONDS)
-            until = now + seconds * (1 + JITTER * self.chance())
+            until = now + seconds + min(seconds * JITTER, JITTER_MOST_SECONDS) * self.chance()
             self.standings.cool(credential, model, until, now, verdict.reason, verdict.own)
         elif verdict.blame is Blame.CREDENTIAL:
             wall = self.wall_seconds()
