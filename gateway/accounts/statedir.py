@@ -6,6 +6,7 @@ import os
 import stat
 from pathlib import Path
 
+from gateway.accounts.locking import take
 from gateway.accounts.store import StoreError
 
 SOCKET = "admin.sock"
@@ -43,7 +44,7 @@ class StateDirectory:
             raise StoreError(f"{self.path}: others may read this directory; run: chmod 700 {self.path}")
         lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            _take(lock)
+            take(lock, wait=False)
         except BlockingIOError:
             os.close(lock)
             raise InUse(
@@ -77,12 +78,3 @@ class StateDirectory:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-
-def _take(descriptor: int) -> None:
-    try:
-        import fcntl
-    except ImportError:
-        # Windows has no flock, and no daemons of ours.
-        return
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -17,6 +17,7 @@ from typing import Any
 
 import attrs
 
+from gateway.accounts.locking import exclusive
 from gateway.accounts.sealing import Seal, SealError, is_sealed, no_key
 from gateway.calls import Secret
 
@@ -100,20 +101,25 @@ def keep(directory: Path, name: str, document: Any, path: Path | None, seal: Sea
 def remove(account: Account, seal: Seal | None = None) -> None:
     """Remove an account: its file, or its entry in a list.  Raises StoreError, and OSError."""
     assert account.path is not None
+    with exclusive(account.path.parent):
+        _remove(account, account.path, seal)
+
+
+def _remove(account: Account, path: Path, seal: Seal | None) -> None:
     if account.index is None:
-        account.path.unlink()
+        path.unlink()
         return
-    document = _parse(account.path, seal)
-    entries = _listed(document, account.path)
+    document = _parse(path, seal)
+    entries = _listed(document, path)
     kept = [
         entry
         for index, entry in enumerate(entries)
-        if not isinstance(entry, dict) or _name(entry, f"{account.path.stem}-{index + 1}") != account.name
+        if not isinstance(entry, dict) or _name(entry, f"{path.stem}-{index + 1}") != account.name
     ]
     if len(kept) == len(entries):
-        raise StoreError(f"{account.path}: the account is not there any more.")
+        raise StoreError(f"{path}: the account is not there any more.")
     entries[:] = kept
-    _write(account.path, document, seal)
+    _write(path, document, seal)
 
 
 def save_refresh_token(
@@ -137,15 +143,16 @@ def _amend(
 ) -> None:
     if account.path is None:
         return
-    document = _parse(account.path, seal)
-    # The file may have been edited since: its list need not have the same order, nor the same accounts.
-    entry = next((entry for name, entry in _entries(document, account.path) if name == account.name), None)
-    if entry is None:
-        raise StoreError(f"{account.path}: the account is not there any more; add it again.")
-    if replaces is not None and str(entry.get(member)).strip() != replaces.reveal():
-        raise StoreError(f"{account.path}: the account was signed in again meanwhile, which counts.")
-    entry[member] = value
-    _write(account.path, document, seal)
+    with exclusive(account.path.parent):
+        document = _parse(account.path, seal)
+        # The file may have been edited since: its list need not have the same order, nor the same accounts.
+        entry = next((entry for name, entry in _entries(document, account.path) if name == account.name), None)
+        if entry is None:
+            raise StoreError(f"{account.path}: the account is not there any more; add it again.")
+        if replaces is not None and str(entry.get(member)).strip() != replaces.reveal():
+            raise StoreError(f"{account.path}: the account was signed in again meanwhile, which counts.")
+        entry[member] = value
+        _write(account.path, document, seal)
 
 
 def save_account(
@@ -162,21 +169,22 @@ def save_account(
     if not name and not email:
         raise ValueError("an account needs a name or an e-mail address")
     _make_directory(directory)
-    # Whatever is wrong in the directory is said before anything is written to it.
-    paths = dict.fromkeys(account.path for account in load(directory, seal) if account.path is not None)
-    documents = [(path, _parse(path, seal)) for path in paths]
-    known = [(path, document, *found) for path, document in documents for found in _entries(document, path)]
-    same_name = [each for each in known if name and each[2] == name]
-    same_owner = [each for each in known if email and email.lower() in (_email(each[3]), each[2].lower())]
-    older = next(iter(same_name or same_owner), None)
-    fresh: dict[str, Any] = {}
-    path, document, old_name, entry = older or (_free_path(directory, name or email), fresh, email, fresh)
-    if email and _email(entry) not in ("", email.lower()):
-        # Another owner's project is of no use to this one.
-        entry.pop("project", None)
-    _fill(entry, name or old_name, email, refresh_token, project)
-    _write(path, document, seal)
-    return Account(entry["name"], refresh_token, entry.get("project", ""), path), older is not None
+    with exclusive(directory):
+        # Whatever is wrong in the directory is said before anything is written to it.
+        paths = dict.fromkeys(account.path for account in load(directory, seal) if account.path is not None)
+        documents = [(path, _parse(path, seal)) for path in paths]
+        known = [(path, document, *found) for path, document in documents for found in _entries(document, path)]
+        same_name = [each for each in known if name and each[2] == name]
+        same_owner = [each for each in known if email and email.lower() in (_email(each[3]), each[2].lower())]
+        older = next(iter(same_name or same_owner), None)
+        fresh: dict[str, Any] = {}
+        path, document, old_name, entry = older or (_free_path(directory, name or email), fresh, email, fresh)
+        if email and _email(entry) not in ("", email.lower()):
+            # Another owner's project is of no use to this one.
+            entry.pop("project", None)
+        _fill(entry, name or old_name, email, refresh_token, project)
+        _write(path, document, seal)
+        return Account(entry["name"], refresh_token, entry.get("project", ""), path), older is not None
 
 
 def _fill(entry: dict[str, Any], name: str, email: str, refresh_token: Secret, project: str) -> None:

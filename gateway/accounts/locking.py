@@ -1,0 +1,33 @@
+"""Locks that are the kernel's (flock): they end with the process, however that ends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def take(descriptor: int, wait: bool) -> None:
+    """Lock an open file; without ``wait`` raises BlockingIOError where another has it."""
+    try:
+        import fcntl
+    except ImportError:
+        # Windows has no flock, and no daemons of ours.
+        return
+    fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """Keep a directory's files to oneself from reading one to having it replaced.
+
+    The daemon and the commands change the same files; whoever comes second sees what the first wrote.  Held for as
+    long as one small file takes.  Raises OSError where the directory is not there.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        take(descriptor, wait=True)
+        yield
+    finally:
+        os.close(descriptor)
