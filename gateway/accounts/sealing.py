@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from gateway.calls import Secret
 
 FORMAT = 1
-KEY_BYTES = 32
 NONCE_BYTES = 12
 """What NIST SP 800-38D recommends; a random one may serve some 2**32 writes with one key."""
 

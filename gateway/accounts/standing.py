@@ -98,7 +98,7 @@ class Standings:
         quarantine = self.quarantined(credential)
         if quarantine is not None:
             return Availability(State.QUARANTINED, False, None, quarantine.reason)
-        found = [self._rests[pair].availability(now) for pair in _pairs(credential, model) if pair in self._rests]
+        found = [rest.availability(now) for _, rest in self._resting(credential, model)]
         if not found:
             return Availability(State.OK, True)
         # The one that is over last decides, and one that is not over before one that is to be tried.
@@ -108,11 +108,14 @@ class Standings:
         """Take note that a request goes out; it is the probe of what is half-open."""
         self.version += self.usage.begin(credential, now)
         lease = Lease(credential, model, since=now)
-        for pair in _pairs(credential, model):
-            rest = self._rests.get(pair)
-            if rest is not None and rest.begin_probe(now):
-                lease.probes.append((pair, rest))
+        lease.probes += [(pair, rest) for pair, rest in self._resting(credential, model) if rest.begin_probe(now)]
         return lease
+
+    def _resting(self, credential: Credential, model: str) -> list[tuple[Pair, Rest]]:
+        """Return what rests in the way of a credential for a model; on most days nothing does, and names cost time."""
+        if not self._rests:
+            return []
+        return [(pair, self._rests[pair]) for pair in _pairs(credential, model) if pair in self._rests]
 
     def release(self, lease: Lease) -> None:
         """Take note that a request is over, once; a probe that decided nothing leaves its pair half-open."""
@@ -146,8 +149,7 @@ class Standings:
         old = self._rests.get(pair)
         if old is not None and old.until > until:
             until, reason = old.until, old.reason
-        probe_at = now + PROBE_EVERY_SECONDS if until - now > LONG_SECONDS else math.inf
-        self._rests[pair] = Rest(until, (old.strikes if old else 0) + 1, reason, probe_at)
+        self._rests[pair] = Rest(until, (old.strikes if old else 0) + 1, reason, _probe_at(until, now))
         self.version += 1
 
     def strikes(self, credential: Credential, model: str, own: bool = False) -> int:
@@ -296,9 +298,9 @@ class Standings:
         for row in kept["rests"]:
             seconds = min(float(row["until"]) - wall, COOL_LIMIT_SECONDS)
             if seconds > 0:
-                probe_at = now + PROBE_EVERY_SECONDS if seconds > LONG_SECONDS else math.inf
+                until = now + seconds
                 pair = (str(row["owner"]), str(row["model"]))
-                self._rests[pair] = Rest(now + seconds, int(row["strikes"]), str(row["reason"]), probe_at)
+                self._rests[pair] = Rest(until, int(row["strikes"]), str(row["reason"]), _probe_at(until, now))
         for row in kept["quarantined"]:
             key = (str(row["upstream"]), str(row["name"]))
             self._quarantined[key] = Quarantine(
@@ -309,6 +311,10 @@ class Standings:
         for row in kept["halted"]:
             self._halted[str(row["upstream"])] = str(row["reason"])
         self.usage.restore(kept.get("used", ()), now, wall)
+
+
+def _probe_at(until: float, now: float) -> float:
+    return now + PROBE_EVERY_SECONDS if until - now > LONG_SECONDS else math.inf
 
 
 def _key(credential: Credential) -> Pair:

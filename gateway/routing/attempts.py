@@ -296,7 +296,7 @@ class Router:
             if verdict.grows:
                 times = self.standings.strikes(credential, model, verdict.own)
                 seconds = min(seconds * 2**times, GROWTH_MOST_SECONDS)
-            until = now + seconds + min(seconds * JITTER, JITTER_MOST_SECONDS) * self.chance()
+            until = now + self._jittered(seconds)
             self.standings.cool(credential, model, until, now, verdict.reason, verdict.own)
         elif verdict.blame is Blame.CREDENTIAL:
             wall = self.wall_seconds()
@@ -324,7 +324,10 @@ class Router:
 
     def _rest_base(self, run: Run, base: str, verdict: Verdict) -> None:
         if verdict.cool_seconds > 0:
-            seconds = verdict.cool_seconds * (1 + JITTER * self.chance())
-            self.standings.bases.cool(base, run.call.model, self.clock.seconds() + seconds)
+            until = self.clock.seconds() + self._jittered(verdict.cool_seconds)
+            self.standings.bases.cool(base, run.call.model, until)
+
+    def _jittered(self, seconds: float) -> float:
+        return seconds + min(seconds * JITTER, JITTER_MOST_SECONDS) * self.chance()
 
 
