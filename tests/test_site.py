@@ -12,7 +12,8 @@ from zope.interface.verify import verifyClass, verifyObject
 
 from gateway.config import Limits
 from gateway.edge.channel import HEADERS_MOST
-from gateway.edge.site import IDLE_SECONDS, LINGER_SECONDS, GatewayRequest
+from gateway.edge.request import LINGER_SECONDS, GatewayRequest
+from gateway.edge.site import IDLE_SECONDS
 from tests.fakes import ANSWER, BODY, Answer, Client, Edge, ok
 
 PATH = "/v1beta/models/gemini-2.5-flash:generateContent"

@@ -20,7 +20,7 @@ from gateway.dialects import gemini
 from gateway.dialects.paths import is_model_id
 from gateway.dialects.verbs import UNSERVED_COLLECTIONS, VERBS
 from gateway.edge.relay import Relay
-from gateway.edge.site import GatewayRequest
+from gateway.edge.request import GatewayRequest
 from gateway.routing.asking import Live, Reply, Whole
 from gateway.routing.catalog import Catalog, resource
 from gateway.routing.outcome import Refusal

@@ -14,7 +14,7 @@ from zope.interface import implementer
 from gateway.calls import Call, Event, GatewayError, Headers
 from gateway.dialects.gemini import StreamEncoder
 from gateway.edge import errors
-from gateway.edge.site import GatewayRequest
+from gateway.edge.request import GatewayRequest
 from gateway.routing.stream import EventStream
 from gateway.upstreams import unanswered
 from gateway.upstreams.exchange import WireError

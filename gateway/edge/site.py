@@ -1,227 +1,23 @@
-"""The HTTP site: decisions when a head is complete, bounded bodies, one report a request.
-
-Twisted's own site reads a whole body, without limit, before anybody is asked.  Here the gate judges when
-``gotLength`` is called.  A refusal is written at once; what the client still sends is then discarded, up to a
-limit and a deadline, because a client that is cut off while it writes would see a broken pipe instead of it.
-"""
+"""The HTTP site of the clients' listeners: its connections, the requests under way, and draining them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
-from twisted.python.failure import Failure
+from twisted.internet.interfaces import IReactorTime
 from twisted.web import http, server
 from twisted.web.resource import IResource
 
-from gateway.calls import Ended, GatewayError, Headers, Journal, Recorder, Usage
+from gateway.calls import Recorder
 from gateway.config import Limits
-from gateway.dialects.gemini import summary
-from gateway.dialects.guard import Guard, GuardError
-from gateway.edge import errors
-from gateway.edge.channel import JSON_TYPE, GatewayChannel, common_headers
-from gateway.edge.gate import Admitted, Gate, Head
-from gateway.edge.gathering import Gathering
-from gateway.edge.keys import carried
+from gateway.edge.channel import GatewayChannel
+from gateway.edge.gate import Gate
+from gateway.edge.request import GatewayRequest
 
 IDLE_SECONDS = 75.0
 """How long a connection may wait for its next request, and a body for its next bytes."""
-LINGER_SECONDS = 15.0
-"""How long a refused request's body is read, so that the refusal can be read."""
-
-_log = Logger()
-
-
-class GatewayRequest(server.Request):
-    """One request: its head is judged before its body is taken, its end is reported once."""
-
-    channel: GatewayChannel
-    journal: Journal
-    begun = False
-    """Whether its head is complete, so that it has a journal and its end is reported."""
-    key_id = ""
-    fixed: str | None = None
-    reason = ""
-    origin = "gateway"
-    usage: Usage | None = None
-    finish_reason = ""
-    last_usage = b""
-    """Of a stream: the last event that told of usage, read when the request is over, however it ends."""
-    defaultContentType = None
-
-    def __init__(self, channel: GatewayChannel, *args: Any, **named: Any) -> None:
-        super().__init__(channel, *args, parsePOSTFormSubmission=False, **named)
-        self.gateway = cast(GatewaySite, channel.site)
-        self._gathered = Gathering()
-        self._received = 0
-        self._discarded_to = 0
-        self._guard: Guard | None = None
-        self._refused = False
-        self._linger: IDelayedCall | None = None
-
-    def begin(self, method: bytes, target: bytes, version: bytes) -> None:
-        """Take the request line, when the head is complete and nothing was decided."""
-        self.method, self.uri, self.clientproto = method, target, version
-        self.site = self.gateway
-        origin_form = target
-        if target[:7].lower() == b"http://" or target[:8].lower() == b"https://":
-            # The absolute form, RFC 9112 section 3.2.2; only its path and query count here.
-            origin_form = b"/" + target.split(b"//", 1)[1].partition(b"/")[2]
-        self.path, _, query = origin_form.partition(b"?")
-        self.args = http.parse_qs(query, True) if query else {}
-        self.journal = Journal(
-            request_id=self.gateway.new_id(),
-            method=method.decode("latin-1"),
-            path=self.path.decode("latin-1"),
-            peer=_host(self.getClientAddress()),
-            started=self.gateway.clock.seconds(),
-        )
-        self.begun = True
-        self.gateway.opened()
-        self.notifyFinish().addBoth(self._report)
-
-    def gotLength(self, length: int | None) -> None:
-        """Judge the head.  Called by the channel; see http.Request."""
-        headers = self.requestHeaders
-        keys = carried(
-            headers.getRawHeaders(b"x-goog-api-key", []),
-            headers.getRawHeaders(b"x-api-key", []),
-            headers.getRawHeaders(b"authorization", []),
-            self.args.get(b"key", []),
-        )
-        named = headers.getRawHeaders(b"x-antigravity-credential", [])
-        try:
-            admitted = self.gateway.gate.judge(Head(self.method, self.path, len(self.uri), keys, length, named))
-        except GatewayError as error:
-            self.refuse(error)
-        else:
-            self._admit(admitted)
-
-    def _admit(self, admitted: Admitted) -> None:
-        self.key_id = admitted.key_id
-        self.fixed = admitted.credential
-        self.path = admitted.path.encode("ascii")
-        self.journal.path = admitted.path
-        self._guard = Guard() if self.method == b"POST" else None
-
-    def refuse(self, error: GatewayError) -> None:
-        """Answer now and take no more of the body; the connection closes when the client is through."""
-        self._refused = True
-        self._gathered.drop()
-        self._discarded_to = self._received + self.gateway.limits.body
-        self.channel.persistent = 0
-        self.requestHeaders.removeHeader(b"expect")
-        self.responseHeaders.setRawHeaders(b"connection", [b"close"])
-        self.fail(error)
-        self._linger = self.gateway.clock.callLater(LINGER_SECONDS, self.loseConnection)
-
-    def handleContentChunk(self, data: bytes) -> None:
-        """Take the body's next bytes.  Called by the channel; see http.Request."""
-        self._received += len(data)
-        if self._refused:
-            if self._received > self._discarded_to:
-                self.loseConnection()
-            return
-        if self._received > self.gateway.limits.body:
-            self.refuse(self.gateway.gate.too_large())
-            return
-        self._gathered.add(data)
-        if self._guard is not None:
-            self._checked(self._guard.feed, data)
-
-    def _checked(self, check: Callable[..., None], *args: bytes) -> None:
-        try:
-            check(*args)
-        except GuardError as problem:
-            self.refuse(GatewayError(400, "INVALID_ARGUMENT", "BODY_NOT_JSON", str(problem)))
-
-    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """Process the whole request.  Called by the channel; see http.Request."""
-        if self._guard is not None and not self._refused:
-            self._checked(self._guard.end)
-        if self._refused:
-            self.finish()
-        else:
-            self.process()
-
-    def process(self) -> None:
-        """Hand the request to the resource tree, under the path in its plain form."""
-        self.prepath = []
-        self.postpath = self.path[1:].split(b"/")
-        try:
-            self.render(self.gateway.resource)
-        except Exception:
-            self.processingFailed(Failure())
-
-    def body(self) -> bytes:
-        """Return the request's body, once."""
-        return self._gathered.take()
-
-    def getRequestHostname(self) -> bytes:
-        """Return a name for the router, which needs one; the Host header has no part in routing."""
-        return b"gateway"
-
-    def reply(self, status: int, headers: Headers = ()) -> None:
-        """Set status and header fields of the answer; its body is the caller's."""
-        self.setResponseCode(status)
-        common = common_headers(self.journal.request_id, self.origin)
-        for name, value in (*common, *headers):
-            self.responseHeaders.setRawHeaders(name, [value])
-
-    def answer(self, status: int, body: bytes, headers: Headers = ()) -> None:
-        """Write a whole JSON answer, except for its end, which whoever drives the request makes."""
-        self.reply(
-            status,
-            (
-                (b"content-type", JSON_TYPE),
-                (b"content-length", b"%d" % len(body)),
-                *headers,
-            ),
-        )
-        self.write(body)
-        if self.journal.first_byte is None:
-            self.journal.first_byte = self.gateway.clock.seconds()
-
-    def fail(self, error: GatewayError) -> None:
-        """Write an error of the gateway's own, except for its end."""
-        self.reason = error.reason
-        self.origin = "gateway"
-        self.answer(error.code, errors.body(error), errors.headers(error))
-
-    def processingFailed(self, reason: Failure) -> None:
-        """Answer a fault of ours without telling about it, and log it.  See http.Request."""
-        _log.failure("request {id} failed", failure=reason, id=self.journal.request_id)
-        if not self.startedWriting and not self._disconnected:
-            self.fail(errors.internal(self.journal.request_id))
-            self.finish()
-        else:
-            self.loseConnection()
-
-    def _report(self, result: object) -> None:
-        if self._linger is not None and self._linger.active():
-            self._linger.cancel()
-        if self.last_usage:
-            self.usage, self.finish_reason = summary(self.last_usage)
-        left = isinstance(result, Failure)
-        reason = self.reason or ("CLIENT_LEFT" if left else "")
-        self.gateway.recorder.ended(
-            Ended(
-                self.journal,
-                self.code if self.startedWriting else 499,
-                reason,
-                self.origin,
-                self.gateway.clock.seconds() - self.journal.started,
-                self._received,
-                self.sentLength,
-                self.usage,
-                self.finish_reason,
-            )
-        )
-        self.gateway.closed()
 
 
 class GatewaySite(server.Site):
@@ -320,7 +116,3 @@ class GatewaySite(server.Site):
         for channel in list(self.channels):
             transport: Any = channel.transport
             transport.abortConnection()
-
-
-def _host(address: object) -> str:
-    return address.host if isinstance(address, IPv4Address | IPv6Address) else "local"
