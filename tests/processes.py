@@ -289,6 +289,7 @@ def aistudio(*bases: str, keys: Iterable[str] = ("good-1",)) -> dict[str, Any]:
 class DaemonCase(TestCase):
     """A test with processes: it starts what it needs, and they end with it."""
 
+    mode = "P"
     timeout = 90
 
     def setUp(self) -> None:

@@ -67,6 +67,7 @@ def may_trace() -> bool:
 class SaveCase(SynchronousTestCase):
     """What a save leaves behind, however it ends."""
 
+    mode = "P"
     program = ""
 
     def setUp(self) -> None:
@@ -178,4 +179,5 @@ if may_trace():
             self.check_errors()
 
 else:
+    LACKS = "strace"
     print("tests.test_crash: strace is not installed, or may trace nothing here: no save was killed at any step")

@@ -347,7 +347,7 @@ class FaultTests(SynchronousTestCase):
         return found
 
     def test_every_fault_of_the_road_has_its_kind(self) -> None:
-        """C1 to C4: refused, unknown name, late, TLS; each is one that the verdicts know."""
+        """C1, C2, C3, C4: refused, unknown name, late, TLS; each is one that the verdicts know."""
         table = (
             (error.ConnectionRefusedError(), "connect"),
             (error.DNSLookupError(), "connect"),

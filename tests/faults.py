@@ -1,0 +1,233 @@
+"""The faults that the gateway is held to, and what it does about each.  Pure.
+
+A test names what it proves in its docstring by these ids.  In which mode it proves it is said by its class, whose
+``mode`` is ``P`` where it runs the real process, and otherwise ``T``: in memory, on a clock of the test's own.  ``X``
+is an outside corpus or tool: ``C9/X`` in a docstring names id and mode together.  tests/matrix.py puts the table and
+the tests together.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+
+@attrs.frozen
+class Fault:
+    """One row."""
+
+    what: str
+    does: str
+    modes: str
+    """A letter for each mode in which a test must prove it."""
+    differs: str = ""
+    """Where the gateway does otherwise than the row's first design, or proves it otherwise, and why."""
+    waits: str = ""
+    """For what it waits; such a row needs no test yet."""
+
+
+OPEN: Final = frozenset({
+    "C2/P", "C3/P", "C4/P", "C8/P", "C9/X", "C12/P", "C13/X", "C16/X", "C17/T", "C17/P", "C18/P", "K6/P", "K8/P",
+    "L3/X", "L4/X", "L5/P", "L6/P", "L6/X", "L7/X", "L9/X", "L10/X", "L13/T", "L14/T", "L15/X", "L16/T",
+    "P2/P", "P3/P", "P4/P", "P7/P", "P8/P", "P9/P", "P14/P", "P15/P",
+})  # fmt: skip
+"""What no test proves yet.  It only shrinks: a test that proves one of these takes it out."""
+
+SECTIONS: Final = {
+    "U": "What upstream answers",
+    "C": "Connections, time and content",
+    "K": "Credentials, the pool and the clock",
+    "L": "Clients",
+    "P": "The process and its host",
+}
+
+FAULTS: Final = {
+    "U1": Fault("400 of the client's making", "Passed on as it is, after one attempt; nobody is blamed.", "T"),
+    "U2": Fault(
+        "400 that names a bad or expired API key",
+        "The key is quarantined and the next one tried; the client never sees it, and gets 503 where none is left.",
+        "T",
+    ),
+    "U3": Fault(
+        "400 FAILED_PRECONDITION: region, billing",
+        "One try with a credential of another project, then passed on; a project that must pay, or is out of its"
+        " region, rests.",
+        "T",
+    ),
+    "U4": Fault(
+        "401",
+        "One forced refresh for all who wait, the same account once more, then the next; never shown.",
+        "T",
+    ),
+    "U5": Fault("403 about the credential", "Quarantined, the next one tried; 503 where none is left.", "T"),
+    "U6": Fault(
+        "403 about terms, verification or a suspension",
+        "Quarantined until the operator acts, with Google's link in the log; two within ten minutes halt the upstream.",
+        "T",
+    ),
+    "U7": Fault("403 or 404 about the model", "Passed on; the credential stays usable.", "T"),
+    "U8": Fault("408", "Once more elsewhere, then 504.", "T"),
+    "U9": Fault(
+        "429 that says how long",
+        "The quota's owner rests for this model, another credential answers; else 429 with the earliest Retry-After.",
+        "T",
+    ),
+    "U10": Fault(
+        "429 of a day's quota",
+        "Rests to the reset, else to midnight US Pacific, tried by one probe at a time; RetryInfo is a lower bound.",
+        "T",
+    ),
+    "U11": Fault(
+        "429 that says nothing",
+        "One second, doubled to at most sixty; any Retry-After is read and clamped.",
+        "T",
+    ),
+    "U12": Fault("500", "One retry elsewhere, then passed on.", "T"),
+    "U13": Fault(
+        "502, 503, no capacity",
+        "Tried again within the budget, with Retry-After respected; a base that keeps failing is left out for a while,"
+        " never the last.",
+        "T",
+    ),
+    "U14": Fault("504", "One retry while the client's deadline allows it, then passed on.", "T"),
+    "U15": Fault(
+        "any other status",
+        "4xx and 5xx are passed on; what makes no sense as an answer is 502; 1xx are swallowed.",
+        "T",
+    ),
+    "U16": Fault("3xx", "Never followed: 502, and the place that it names gets no byte.", "T"),
+    "U17": Fault(
+        "an error body that is huge, HTML, no JSON, or comes with a 200",
+        "At most 64 KiB are read and a google.rpc.Status is made; an error event of a stream is passed on and judged.",
+        "T",
+    ),
+    "C1": Fault("connection refused", "Another base or attempt, then 503; no credential is blamed.", "P"),
+    "C2": Fault("an unknown or slow name", "503; the resolver's threads are bounded.", "TP"),
+    "C3": Fault(
+        "TLS: unknown authority, wrong host, expired, self-signed, old version",
+        "502 UPSTREAM_TLS; nothing is sent, and nothing turns the check off.",
+        "P",
+    ),
+    "C4": Fault("a connection that is never accepted", "Given up after the limit, tried again, then 504.", "TP"),
+    "C5": Fault(
+        "no first byte",
+        "504; X-Server-Timeout shortens the wait; a stream is tried once more, a unary call never.",
+        "T",
+    ),
+    "C6": Fault("a stream that stalls", "Upstream is closed and the client sees a broken stream.", "T"),
+    "C7": Fault(
+        "a reset, an early FIN, a short body",
+        "Never a clean end: before the first event another attempt, after it visible truncation.",
+        "TP",
+    ),
+    "C8": Fault("a kept connection that closes under the request", "Sent once more, on a new one.", "P"),
+    "C9": Fault(
+        "odd framing of events",
+        "Payloads are untouched, comments and unknown fields dropped; the next blank line starts anew.",
+        "X",
+    ),
+    "C10": Fault("events split anywhere", "The same events, byte for byte.", "T"),
+    "C11": Fault("invalid UTF-8 in an event", "Relayed as it is.", "T"),
+    "C12": Fault(
+        "one endless line",
+        "Up to limits.event it is one event; beyond it the stream counts as broken and nothing more is held.",
+        "P",
+    ),
+    "C13": Fault("a chunk that is truncated, overlong or garbage", "A broken stream, or 502.", "X"),
+    "C14": Fault("a stream of another content type", "502, or upstream's own JSON error; never relabelled.", "T"),
+    "C15": Fault(
+        "a compressed answer: bomb, unknown, doubled, truncated",
+        "Never asked for and never unpacked: refused.",
+        "T",
+    ),
+    "C16": Fault(
+        "hostile heads: CL with TE, folded lines, megabytes, thousands of fields, cookies, hop-by-hop",
+        "502 or left out; the client sees only fields of a list.",
+        "X",
+    ),
+    "C17": Fault(
+        "an answer before the request is sent",
+        "Relayed; sending stops, the connection is closed.",
+        "TP",
+    ),
+    "C18": Fault("one side slower than the other", "Back-pressure both ways.", "P"),
+    "K1": Fault("a revoked refresh token", "Quarantined for good, over restarts; the next account answers.", "T"),
+    "K2": Fault(
+        "the token endpoint fails or is down",
+        "Tokens serve to their end; refreshed ahead, once for all, with back-off.",
+        "T",
+    ),
+    "K3": Fault("the token endpoint answers junk", "A failure, or clamped to between a minute and a day.", "T"),
+    "K4": Fault("every credential rests", "429 with the earliest Retry-After and RetryInfo; or a queue.", "T"),
+    "K5": Fault(
+        "no credential is usable",
+        "503 without Retry-After; /readyz is 503, /healthz stays 200.",
+        "T",
+    ),
+    "K6": Fault(
+        "the clock jumps",
+        "Durations are monotonic; deadlines that were stored are clamped when they are read.",
+        "TP",
+    ),
+    "K7": Fault(
+        "Redis is down, slow, flushed",
+        "Local limits go on; what authenticates fails closed.",
+        "TP",
+        waits="state that is shared between machines, which this version does not have",
+    ),
+    "K8": Fault("two daemons with one state directory", "The second ends with a sentence, before it writes.", "P"),
+    "K9": Fault("a storm of retries", "At most 1.1 attempts a request while everything fails.", "T"),
+    "K10": Fault("everybody is freed at once", "Jitter, and one probe for each quota owner and model.", "T"),
+    "L1": Fault(
+        "a client that leaves before the first byte",
+        "Upstream is closed within a second; nothing is blamed or retried; logged as 499.",
+        "TP",
+    ),
+    "L2": Fault("a client that leaves in mid-stream", "Upstream is closed within a second.", "P"),
+    "L3": Fault(
+        "a slow reader",
+        "Upstream is paused; memory for it is bounded; one that takes nothing is dropped in the end.",
+        "PX",
+    ),
+    "L4": Fault("a slow head or body", "A deadline for the head, a least rate for the body: 408 and close.", "X"),
+    "L5": Fault("a client that half-closes", "It has left, unless proxy.half_close says to answer it.", "P"),
+    "L6": Fault("pipelined requests", "Answered one by one, in order.", "PX"),
+    "L7": Fault("ambiguous framing, forged or malformed heads", "400 and close; upstream gets nothing.", "X"),
+    "L8": Fault(
+        "a body over the limit, or from a stranger",
+        "413, or 401, when the head is complete; nothing of it is kept.",
+        "P",
+    ),
+    "L9": Fault(
+        "a long target, a long head, an unknown or wrong method",
+        "414, 431, 501, 405 with Allow, all in Google's JSON.",
+        "TX",
+    ),
+    "L10": Fault("JSON that is none, or hostile", "400, never 500; what is relayed is the client's own bytes.", "X"),
+    "L11": Fault("tricks with the path", "Paths to upstream are built from checked parts; else 400 or 404.", "T"),
+    "L12": Fault("keys: none, wrong, several, odd", "One and the same 401 for all; one that fits is enough.", "T"),
+    "L13": Fault("guessing keys", "A bucket for each address; good keys from there still serve.", "T"),
+    "L14": Fault("a foreign Host or Origin", "403; no CORS headers unless configured.", "T"),
+    "L15": Fault("Upgrade, CONNECT, TRACE", "Ignored or refused; nothing is tunnelled.", "X"),
+    "L16": Fault("a key over its rate or concurrency", "429 with Retry-After; the reason says whose limit.", "T"),
+    "P1": Fault(
+        "SIGTERM with requests under way",
+        "Not ready, no new ones, those under way end or are cut off visibly; exit 0.",
+        "P",
+    ),
+    "P2": Fault("a restart", "With a socket that outlives the process nobody is refused.", "P"),
+    "P3": Fault("SIGHUP, good configuration", "Replaced at once and whole; what is under way keeps the old.", "P"),
+    "P4": Fault("SIGHUP, broken configuration", "The old stays in force; log, metric and status say why.", "P"),
+    "P5": Fault("kill -9 while state is written", "The old or the new file, never neither.", "P"),
+    "P6": Fault("a disk that is full, read-only or broken", "Serves on from memory, and says so.", "P"),
+    "P7": Fault("a log that is rotated, full or gone", "Reopened; no request fails of it.", "P"),
+    "P8": Fault("no more descriptors", "New ones wait or are refused, those under way go on; recovers.", "P"),
+    "P9": Fault("no more memory", "503 OVERLOADED before it comes to that.", "P"),
+    "P10": Fault("secrets that others may read, links", "It does not start, and says what to run.", "TP"),
+    "P11": Fault("a corrupt state file", "Put aside; it starts with what is safe, and says so.", "T"),
+    "P12": Fault("a port that cannot be had", "Ends within two seconds with one line.", "P"),
+    "P13": Fault("a fault of our own", "500 in Google's JSON without a traceback, the request's id in both.", "T"),
+    "P14": Fault("a blocked reactor", "Measured, with a stack in the log.", "P"),
+    "P15": Fault("SIGPIPE, SIGINT, SIGUSR1, SIGSTOP and SIGCONT", "Survived, or an orderly end.", "P"),
+}  # fmt: skip
