@@ -26,9 +26,11 @@ from gateway.accounts.ledger import Ledger, LedgerError
 from gateway.accounts.standing import Standings
 from gateway.accounts.statedir import SOCKET, StateDirectory
 from gateway.calls import Recorder
-from gateway.config import Config
+from gateway.config import Config, listeners
 from gateway.edge.gate import Gate
+from gateway.edge.hosts import Hosts
 from gateway.edge.keys import ANONYMOUS, KeyRing, identity
+from gateway.edge.origins import Origins
 from gateway.edge.site import GatewaySite
 from gateway.members import Members
 from gateway.operations import logs
@@ -110,6 +112,8 @@ class Composition:
             config.limits.body,
             config.limits.target,
             KeyRing(config.proxy.operator_keys),
+            Hosts.build(config.proxy.hosts, (listeners.parse(one).interface for one in config.proxy.listen)),
+            Origins(frozenset(config.proxy.origins)),
         )
         resource = api.build(self.router, self.reactor, config.proxy.done_marker)
         self.site = GatewaySite(

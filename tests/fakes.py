@@ -30,7 +30,9 @@ from gateway.config import (
 )
 from gateway.edge import api
 from gateway.edge.gate import Gate
+from gateway.edge.hosts import Hosts
 from gateway.edge.keys import KeyRing
+from gateway.edge.origins import Origins
 from gateway.edge.site import GatewaySite
 from gateway.routing.attempts import Router
 from gateway.routing.catalog import Aliases, Catalog
@@ -421,9 +423,11 @@ class Client:
         *headers: tuple[str, str],
         version: str = "HTTP/1.1",
         length: int | None = None,
+        host: str | None = "localhost",
     ) -> None:
         """Send a request; ``length`` may promise more than there is."""
-        lines = [f"{method} {target} {version}", "Host: gateway.example", *(f"{k}: {v}" for k, v in headers)]
+        named = [] if host is None else [f"Host: {host}"]
+        lines = [f"{method} {target} {version}", *named, *(f"{k}: {v}" for k, v in headers)]
         if body or length is not None:
             lines.append(f"Content-Length: {len(body) if length is None else length}")
         self.send("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
@@ -487,6 +491,8 @@ class Edge:
         open_health: bool = True,
         limits: Limits | None = None,
         done_marker: DoneMarker = DoneMarker.AUTO,
+        hosts: Sequence[str] = (),
+        origins: Sequence[str] = (),
         **changes: Any,
     ) -> Edge:
         """Put a gateway together; with ``keys`` it asks clients for one, ``changes`` are the router's."""
@@ -496,7 +502,15 @@ class Edge:
         named = [attrs.evolve(one, credential=attrs.evolve(one.credential, label=LABEL)) for one in given]
         routing = router(wire, clock, *named, recorder=recorder, limits=limits, **changes)
         ring = KeyRing(tuple(hashlib.sha256(key.encode()).digest() for key in keys))
-        gate = Gate(ring, bool(keys), open_health, limits.body, limits.target)
+        gate = Gate(
+            ring,
+            bool(keys),
+            open_health,
+            limits.body,
+            limits.target,
+            hosts=Hosts.build(hosts),
+            origins=Origins(frozenset(origins)),
+        )
         ids = (f"id-{number}" for number in itertools.count(1))
         resource = api.build(routing, clock, done_marker)
         return cls(

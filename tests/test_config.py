@@ -91,7 +91,6 @@ ERRORS: tuple[tuple[str, str, str], ...] = (
     ('"a b": 1\n' + STUDIO, '["a b"]', "unknown"),
     # Later versions.
     ("admin: {}\n" + STUDIO, "admin", "not served by this version yet; remove it"),
-    ("proxy: {hosts: []}\n" + STUDIO, "proxy.hosts", "not served by this version yet; remove it"),
     ("proxy: {half_close: leave}\n" + STUDIO, "proxy.half_close", "not served by this version yet"),
     (studio("proxy: x"), "upstreams.studio.proxy", "not served by this version yet; remove it"),
     ("upstreams: {cloud: {kind: vertex}}", "upstreams.cloud", "it has no credentials"),
@@ -222,6 +221,17 @@ ERRORS: tuple[tuple[str, str, str], ...] = (
     ("limits: {body: -5}\n" + STUDIO, "limits.body", "out of range"),
     ("limits: {head: 1GiB}\n" + STUDIO, "limits.head", "write 1024 to 1048576 bytes"),
     ("limits: {target: false}\n" + STUDIO, "limits.target", "a yes or no, not an amount"),
+    # Names and origins.
+    ("proxy: {hosts: x}\n" + STUDIO, "proxy.hosts", "not a list"),
+    ("proxy: {hosts: [1]}\n" + STUDIO, "proxy.hosts[0]", "write the value in quotes"),
+    ("proxy: {hosts: ['a.example:80']}\n" + STUDIO, "proxy.hosts[0]", "without scheme and port"),
+    ("proxy: {hosts: ['https://a.example']}\n" + STUDIO, "proxy.hosts[0]", "without scheme and port"),
+    ("proxy: {hosts: ['*']}\n" + STUDIO, "proxy.hosts[0]", "without scheme and port"),
+    ("proxy: {hosts: ['a.*.example']}\n" + STUDIO, "proxy.hosts[0]", "without scheme and port"),
+    ("proxy: {origins: ['*']}\n" + STUDIO, "proxy.origins[0]", "never * or null"),
+    ("proxy: {origins: ['null']}\n" + STUDIO, "proxy.origins[0]", "never * or null"),
+    ("proxy: {origins: ['a.example']}\n" + STUDIO, "proxy.origins[0]", "https://app.example.org"),
+    ("proxy: {origins: ['https://a.example/path']}\n" + STUDIO, "proxy.origins[0]", "without path"),
     # Models and the log.
     ("models: [a]\n" + STUDIO, "models", "not a mapping"),
     ("models: {models/a: {}}\n" + STUDIO, 'models["models/a"]', "without models/"),
@@ -371,6 +381,18 @@ class Reading(Files):
             for key in keys:
                 self.assertIn(f"``{key}``", page)
                 self.assertIn(key, example)
+
+    def test_hosts_and_origins_are_kept_in_plain_form(self) -> None:
+        """Lower case, no default port, IPv6 addresses with or without their brackets."""
+        text = (
+            "proxy: {hosts: [Gateway.Example.ORG., '*.Example.org', 10.0.0.1, '[FE80::0001]', '2001:db8::2'],"
+            " origins: ['HTTPS://App.Example:443', 'http://a.example:8080', 'chrome-extension://abc']}\n"
+        )
+        proxy = self.load(text + STUDIO).proxy
+        self.assertEqual(
+            proxy.hosts, ("gateway.example.org", "*.example.org", "10.0.0.1", "fe80::1", "2001:db8::2")
+        )
+        self.assertEqual(proxy.origins, ("https://app.example", "http://a.example:8080", "chrome-extension://abc"))
 
     def test_amounts_are_seconds_and_bytes(self) -> None:
         """Numbers, and text with a unit."""

@@ -219,7 +219,6 @@ class ErrorTests(EdgeCase):
             ("GET", PATH, "POST"),
             ("DELETE", PATH, "POST"),
             ("POST", "/healthz", "GET, HEAD"),
-            ("OPTIONS", "/healthz", "GET, HEAD"),
         ):
             with self.subTest(method=method, path=path):
                 client = self.begin()

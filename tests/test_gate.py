@@ -45,7 +45,6 @@ class AdmissionTests(SynchronousTestCase):
             (OPEN, KEYLESS, Admitted(path, ANONYMOUS)),
             (GATE, attrs.evolve(HEAD, content_length=None), Admitted(path, GOOD)),
             (GATE, attrs.evolve(HEAD, content_length=1000, target_bytes=100), Admitted(path, GOOD)),
-            (GATE, attrs.evolve(HEAD, method=b"OPTIONS"), Admitted(path, GOOD)),
         ]
         for gate, head, admitted in table:
             self.assertEqual(gate.judge(head), admitted, f"{head}")

@@ -150,6 +150,21 @@ class BodyTests(SiteCase):
         client.ask("POST", PATH, b"", ("Expect", "100-continue"), length=1001)
         self.is_refusal(client.answer(), 413, "BODY_TOO_LARGE")
 
+    def test_an_encoded_body_is_415_before_any_of_it(self) -> None:
+        """C15: so that no small body unpacks to a large one; identity is no encoding, and a key comes first."""
+        for value, status in (("gzip", 415), ("identity, br", 415), ("GZIP", 415), ("identity", 200), ("", 200)):
+            with self.subTest(value=value):
+                client = self.begin(ok())
+                client.post(PATH, BODY, ("Content-Encoding", value))
+                self.assertEqual(client.answer().status, status)
+        client = self.begin()
+        client.ask("POST", PATH, b"", ("Content-Encoding", "gzip"), ("Expect", "100-continue"), length=10**9)
+        self.is_refusal(client.answer(), 415, "CONTENT_ENCODED")
+        self.assertEqual(client.answer().headers["accept-encoding"], "identity")
+        client = self.begin(keys=("right-key",))
+        client.post(PATH, BODY, ("Content-Encoding", "gzip"))
+        self.is_refusal(client.answer(), 401, "CLIENT_KEY_INVALID")
+
     def test_chunks_over_the_limit_are_413(self) -> None:
         """L8: as soon as they are; nothing goes upstream."""
         client = self.begin(limits=Limits(body=1000))
@@ -251,7 +266,7 @@ class HeadTests(SiteCase):
     def test_a_target_longer_than_any_head_is_414(self) -> None:
         """L9: also where the request line never ends."""
         client = self.begin()
-        client.send(b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.send(b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
         self.is_refusal(client.answer(), 414, "TARGET_TOO_LONG")
         client = self.begin()
         client.send(b"GET /" + b"a" * 20_000)
@@ -327,10 +342,11 @@ class HeadTests(SiteCase):
                 self.is_refusal(client.answer(), 400, "PATH_INVALID")
 
     def test_the_absolute_form_is_its_path(self) -> None:
-        """RFC 9112 section 3.2.2; its host has no part in routing."""
-        client = self.begin()
-        client.ask("GET", "http://elsewhere.example/healthz?x=1")
-        self.assertEqual(client.answer().status, 200)
+        """RFC 9112 section 3.2.2; its host has no part in routing, and has to be one of the gateway's as well."""
+        for target, status in (("http://LOCALHOST:80/healthz?x=1", 200), ("http://elsewhere.example/healthz", 403)):
+            client = self.begin()
+            client.ask("GET", target)
+            self.assertEqual(client.answer().status, status)
 
 
 class PipeliningTests(SiteCase):
@@ -351,7 +367,7 @@ class PipeliningTests(SiteCase):
     def test_what_follows_a_refused_request_is_not_read(self) -> None:
         """L6: its body might have been meant for a request."""
         client = self.begin(keys=("right-key",))
-        client.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         client.ask("GET", "/v1beta/models")
         client.ask("GET", "/healthz")
         self.assertEqual([answer.status for answer in client.answers()], [200, 401])

@@ -22,6 +22,8 @@ def _lines(config: Config) -> Iterator[str]:
         reach = "this machine only" if listeners.is_loopback(description) else "open to the network"
         yield f"listens on {description} ({reach})"
     yield f"authentication: {_authentication(config.proxy)}"
+    yield "hosts: " + _join(("loopback", "the listeners' own", *config.proxy.hosts))
+    yield "browser origins: " + (_join(config.proxy.origins) or "none")
     yield f"[DONE] marker: {config.proxy.done_marker.value}"
     for upstream in config.upstreams:
         yield f"upstream {upstream.name} ({upstream.kind})"

@@ -38,6 +38,8 @@ class Listener:
     kind: str
     loopback: bool
     """Whether only this machine reaches it."""
+    interface: str = ""
+    """The address or name that it is bound to; empty where it is none in particular."""
 
     @property
     def clear(self) -> bool:
@@ -64,7 +66,8 @@ def parse(description: str) -> Listener:
             raise BadListener("systemd: has a domain that is not one of " + ", ".join(_SYSTEMD_DOMAINS))
         if ("index" in parameters) == ("name" in parameters):
             raise BadListener("systemd: needs either a name or an index")
-    return Listener(kind, kind == "unix" or _is_loopback(parameters.get("interface", "")))
+    interface = parameters.get("interface", "")
+    return Listener(kind, kind == "unix" or _is_loopback(interface), interface)
 
 
 def is_loopback(description: str) -> bool:

@@ -15,7 +15,7 @@ Fields = Mapping[str, "Node"]
 
 KNOWN: Mapping[str, tuple[str, ...]] = {
     "file": ("proxy", "upstreams", "routing", "timeouts", "limits", "models", "state_dir", "log"),
-    "proxy": ("listen", "auth_mode", "api_key", "operator_key", "done_marker"),
+    "proxy": ("listen", "auth_mode", "api_key", "operator_key", "hosts", "origins", "done_marker"),
     "upstream": (
         "kind",
         "base_urls",
@@ -64,7 +64,7 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
 
 LATER: Mapping[str, tuple[str, ...]] = {
     "file": ("admin",),
-    "proxy": ("hosts", "origins", "half_close"),
+    "proxy": ("half_close",),
     "upstream": ("proxy",),
     "limits": ("connections", "streams"),
 }

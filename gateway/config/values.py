@@ -45,6 +45,11 @@ class ProxyConfig:
     done_marker: DoneMarker = DoneMarker.AUTO
     operator_keys: tuple[bytes, ...] = ()
     """SHA-256 digests likewise; who shows one of these may also name a credential."""
+    hosts: tuple[str, ...] = ()
+    """Names allowed in Host beside loopback's and the listeners' own, in plain form; ``*.`` before a name is any name
+    below it."""
+    origins: tuple[str, ...] = ()
+    """Browser origins whose pages may use the gateway, in plain form."""
 
     @property
     def keys(self) -> tuple[bytes, ...]:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import attrs
 
-from gateway.calls import GatewayError
+from gateway.calls import GatewayError, Headers
 from gateway.dialects.paths import BadPath, normalise
+from gateway.edge.hosts import LOOPBACK_HOSTS, Hosts
 from gateway.edge.keys import ANONYMOUS, NO_KEYS, KeyRing
+from gateway.edge.origins import NO_BROWSER, NO_ORIGINS, Browser, Origins
 
 HEALTH = "/healthz"
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
@@ -26,6 +28,14 @@ class Head:
     content_length: int | None
     credentials: Sequence[bytes] = ()
     """The values of ``X-Antigravity-Credential``."""
+    hosts: Sequence[bytes] = ()
+    """The values of ``Host``, and the authority of a target in absolute form.  HTTP/1.0 may have none: no browser
+    speaks it, so nobody's page is behind such a request."""
+    local: str = ""
+    """The address that the client connected to."""
+    browser: Browser = NO_BROWSER
+    encodings: Sequence[bytes] = ()
+    """The values of ``Content-Encoding``."""
 
 
 @attrs.frozen
@@ -38,6 +48,8 @@ class Admitted:
     """Who is calling; one name for everybody where no key is asked for."""
     credential: str | None = None
     """The label of the one credential that the operator lets serve it."""
+    settled: Headers | None = None
+    """Where it is OPTIONS, which needs nothing more than 204 and these header fields."""
 
 
 @attrs.frozen
@@ -51,6 +63,8 @@ class Gate:
     target_limit: int
     operator: KeyRing = NO_KEYS
     """The keys whose bearer may name a credential."""
+    hosts: Hosts = LOOPBACK_HOSTS
+    origins: Origins = NO_ORIGINS
 
     def judge(self, head: Head) -> Admitted:
         """Return the admitted request; raises GatewayError with what to tell the client."""
@@ -65,6 +79,10 @@ class Gate:
             raise GatewayError(
                 501, "UNIMPLEMENTED", "METHOD_UNKNOWN", "This HTTP method is not known here; use GET or POST."
             )
+        self._judge_sender(head)
+        if head.method == b"OPTIONS":
+            # Browsers ask it without a key before they send one; it tells nothing that is not in the documents.
+            return Admitted("/", ANONYMOUS, settled=self.origins.options(head.browser))
         path, problem = self._path(head.path)
         key_id = ANONYMOUS
         if self.authenticates and not (self.open_health and path == HEALTH):
@@ -83,9 +101,35 @@ class Gate:
             raise GatewayError(
                 400, "INVALID_ARGUMENT", "PATH_INVALID", f"The request path cannot be served: {problem}."
             )
+        if any(value.strip().lower() not in (b"", b"identity") for value in head.encodings):
+            raise GatewayError(
+                415,
+                "INVALID_ARGUMENT",
+                "CONTENT_ENCODED",
+                "This gateway takes request bodies as they are: leave Content-Encoding out and send plain JSON.",
+                headers=((b"accept-encoding", b"identity"),),
+            )
         if head.content_length is not None and head.content_length > self.body_limit:
             raise self.too_large()
         return Admitted(path, key_id, self._credential(head))
+
+    def _judge_sender(self, head: Head) -> None:
+        """Raise GatewayError where the request is meant for somebody else, or comes from a foreign page."""
+        if not all(self.hosts.admits(value, head.local) for value in head.hosts):
+            raise GatewayError(
+                403,
+                "PERMISSION_DENIED",
+                "HOST_NOT_ALLOWED",
+                "The name in the Host header is not one that this gateway answers to; its operator can add it to"
+                " proxy.hosts.",
+            )
+        if head.method != b"OPTIONS" and not self.origins.admits(head.browser, head.hosts):
+            raise GatewayError(
+                403,
+                "PERMISSION_DENIED",
+                "ORIGIN_NOT_ALLOWED",
+                "Pages of this origin may not use this gateway; its operator can add it to proxy.origins.",
+            )
 
     def _credential(self, head: Head) -> str | None:
         if not head.credentials:

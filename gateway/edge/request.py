@@ -26,9 +26,12 @@ from gateway.edge.channel import JSON_TYPE, GatewayChannel, common_headers
 from gateway.edge.gate import Admitted, Gate, Head
 from gateway.edge.gathering import Gathering
 from gateway.edge.keys import carried
+from gateway.edge.origins import Browser
 
 LINGER_SECONDS = 15.0
 """How long a refused request's body is read, so that the refusal can be read."""
+UNWANTED_BYTES = 16 * 1024
+"""How much of a body is let pass that OPTIONS has no use for."""
 
 _log = Logger()
 
@@ -66,6 +69,8 @@ class GatewayRequest(server.Request):
     last_usage = b""
     """Of a stream: the last event that told of usage, read when the request is over, however it ends."""
     defaultContentType = None
+    shared: Headers = ()
+    """What lets a configured origin's page read the answer."""
 
     def __init__(self, channel: GatewayChannel, *args: Any, **named: Any) -> None:
         super().__init__(channel, *args, parsePOSTFormSubmission=False, **named)
@@ -75,6 +80,7 @@ class GatewayRequest(server.Request):
         self._discarded_to = 0
         self._guard: Guard | None = None
         self._refused = False
+        self._settled: Headers | None = None
         self._linger: IDelayedCall | None = None
 
     def begin(self, method: bytes, target: bytes, version: bytes) -> None:
@@ -82,9 +88,12 @@ class GatewayRequest(server.Request):
         self.method, self.uri, self.clientproto = method, target, version
         self.site = cast(server.Site, self.gateway)
         origin_form = target
+        self._authority: list[bytes] = []
         if target[:7].lower() == b"http://" or target[:8].lower() == b"https://":
-            # The absolute form, RFC 9112 section 3.2.2; only its path and query count here.
-            origin_form = b"/" + target.split(b"//", 1)[1].partition(b"/")[2]
+            # The absolute form, RFC 9112 section 3.2.2.
+            authority, _, rest = target.split(b"//", 1)[1].partition(b"/")
+            self._authority.append(authority)
+            origin_form = b"/" + rest
         self.path, _, query = origin_form.partition(b"?")
         self.args = http.parse_qs(query, True) if query else {}
         self.journal = Journal(
@@ -100,26 +109,45 @@ class GatewayRequest(server.Request):
 
     def gotLength(self, length: int | None) -> None:
         """Judge the head.  Called by the channel; see http.Request."""
-        headers = self.requestHeaders
-        keys = carried(
-            headers.getRawHeaders(b"x-goog-api-key", []),
-            headers.getRawHeaders(b"x-api-key", []),
-            headers.getRawHeaders(b"authorization", []),
-            self.args.get(b"key", []),
-        )
-        named = headers.getRawHeaders(b"x-antigravity-credential", [])
+        gate, head = self.gateway.gate, self._head(length)
+        self.shared = gate.origins.headers(head.browser)
         try:
-            admitted = self.gateway.gate.judge(Head(self.method, self.path, len(self.uri), keys, length, named))
+            admitted = gate.judge(head)
         except GatewayError as error:
             self.refuse(error)
         else:
             self._admit(admitted)
+
+    def _head(self, length: int | None) -> Head:
+        values = self.requestHeaders.getRawHeaders
+        keys = carried(
+            values(b"x-goog-api-key", []), values(b"x-api-key", []), values(b"authorization", []),
+            self.args.get(b"key", []),
+        )  # fmt: skip
+        browser = Browser(
+            values(b"origin", []),
+            values(b"sec-fetch-site", []),
+            self.method == b"OPTIONS" and bool(values(b"access-control-request-method")),
+        )
+        return Head(
+            self.method,
+            self.path,
+            len(self.uri),
+            keys,
+            length,
+            values(b"x-antigravity-credential", []),
+            hosts=[*values(b"host", []), *self._authority],
+            local=_local(self.host),
+            browser=browser,
+            encodings=values(b"content-encoding", []),
+        )
 
     def _admit(self, admitted: Admitted) -> None:
         self.key_id = admitted.key_id
         self.fixed = admitted.credential
         self.path = admitted.path.encode("ascii")
         self.journal.path = admitted.path
+        self._settled = admitted.settled
         self._guard = Guard() if self.method == b"POST" else None
 
     def refuse(self, error: GatewayError) -> None:
@@ -140,6 +168,10 @@ class GatewayRequest(server.Request):
             if self._received > self._discarded_to:
                 self.loseConnection()
             return
+        if self._settled is not None:
+            if self._received > UNWANTED_BYTES:
+                self.loseConnection()
+            return
         if self._received > self.gateway.limits.body:
             self.refuse(self.gateway.gate.too_large())
             return
@@ -157,7 +189,10 @@ class GatewayRequest(server.Request):
         """Process the whole request.  Called by the channel; see http.Request."""
         if self._guard is not None and not self._refused:
             self._checked(self._guard.end)
-        if self._refused:
+        if self._settled is not None:
+            self.reply(204, self._settled)
+            self.finish()
+        elif self._refused:
             self.finish()
         else:
             self.process()
@@ -183,7 +218,7 @@ class GatewayRequest(server.Request):
         """Set status and header fields of the answer; its body is the caller's."""
         self.setResponseCode(status)
         common = common_headers(self.journal.request_id, self.origin)
-        for name, value in (*common, *headers):
+        for name, value in (*common, *self.shared, *headers):
             self.responseHeaders.setRawHeaders(name, [value])
 
     def answer(self, status: int, body: bytes, headers: Headers = ()) -> None:
@@ -236,6 +271,11 @@ class GatewayRequest(server.Request):
             )
         )
         self.gateway.closed()
+
+
+def _local(address: object) -> str:
+    """Return the address that a client connected to, as a Host header would write it; empty for none of TCP's."""
+    return address.host.removeprefix("::ffff:") if isinstance(address, IPv4Address | IPv6Address) else ""
 
 
 def _host(address: object) -> str:
