@@ -1,131 +1,38 @@
-"""The composition root: a configuration in, one ordered service out."""
+"""The daemon: a configuration in, one ordered service out, from its first socket to its last flush."""
 
 from __future__ import annotations
 
-import random
 import tempfile
-import time
-import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import attrs
 from twisted.application import service
 from twisted.application.strports import service as listening
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorUNIX
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.components import Componentized
 
 from gateway import __version__
 from gateway.accounts import store
 from gateway.accounts.keeper import Keeper
-from gateway.accounts.ledger import Ledger, LedgerError
-from gateway.accounts.standing import Standings
+from gateway.accounts.ledger import LedgerError
 from gateway.accounts.statedir import SOCKET, StateDirectory
-from gateway.calls import Recorder
-from gateway.config import Config, listeners
-from gateway.edge.gate import Gate
-from gateway.edge.hosts import Hosts
-from gateway.edge.keys import ANONYMOUS, KeyRing, identity
-from gateway.edge.origins import Origins
-from gateway.edge.site import GatewaySite
-from gateway.members import Members
+from gateway.composition import Composition
+from gateway.config import Config
 from gateway.operations import logs
 from gateway.operations.adminsocket import AdminSocket
 from gateway.operations.journal import LogRecorder
-from gateway.routing.attempts import Router
-from gateway.routing.catalog import Aliases, Catalog, Served
-from gateway.routing.listing import Lister
-from gateway.routing.models import TABLE
+from gateway.process import signals
 from gateway.routing.oversight import Oversight
-from gateway.routing.quota import QuotaWatch
-from gateway.routing.rotation import Sessions
-from gateway.upstreams import kinds
-from gateway.upstreams.exchange import Wire
-from gateway.upstreams.models import Model
 from gateway.upstreams.wire import LeanClient, TreqWire, stock_agent
 
 PRUNE_SECONDS = 60.0
 
 _log = Logger(namespace="gateway")
-
-
-@attrs.define(eq=False)
-class Composition:
-    """The parts of a running gateway, put together."""
-
-    config: Config
-    reactor: Any
-    wire: Wire
-    recorder: Recorder
-    router: Router = attrs.field(init=False)
-    members: Members = attrs.field(init=False)
-    site: GatewaySite = attrs.field(init=False)
-    listers: list[Lister] = attrs.field(init=False)
-    keeper: Keeper = attrs.field(init=False)
-    quota_watch: QuotaWatch = attrs.field(init=False)
-    oversight: Oversight = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        from gateway.edge import api
-
-        config = self.config
-        configured = {
-            entry.id: Model(
-                entry.id, input_tokens=entry.input_tokens, output_tokens=entry.output_tokens, verbs=entry.verbs
-            )
-            for entry in config.models
-        }
-        chance = random.SystemRandom().random
-        self.router = Router(
-            wire=self.wire,
-            clock=self.reactor,
-            wall_seconds=time.time,
-            chance=chance,
-            standings=Standings(),
-            sessions=Sessions(config.routing.sessions.limit, config.routing.sessions.seconds),
-            recorder=self.recorder,
-            routing=config.routing,
-            timeouts=config.timeouts,
-            limits=config.limits,
-            catalog=Catalog(
-                TABLE,
-                configured,
-                aliases=Aliases.build(config.routing.aliases),
-                served=tuple(
-                    Served.build(upstream.models, kinds.KINDS[upstream.kind].verbs) for upstream in config.upstreams
-                ),
-            ),
-            explains=config.log.level == "debug",
-        )
-        self.members = Members(config, self.reactor, self.wire, self.router, chance)
-        self.keeper = Keeper(
-            self.router.standings, Ledger(Path(config.state_dir)), self.reactor, self.router.wall_seconds
-        )
-        gate = Gate(
-            KeyRing(config.proxy.keys),
-            config.proxy.authenticates,
-            config.proxy.open_health,
-            config.limits.body,
-            config.limits.target,
-            KeyRing(config.proxy.operator_keys),
-            Hosts.build(config.proxy.hosts, (listeners.parse(one).interface for one in config.proxy.listen)),
-            Origins(frozenset(config.proxy.origins)),
-        )
-        resource = api.build(self.router, self.reactor, config.proxy.done_marker)
-        self.site = GatewaySite(
-            resource, self.reactor, gate, config.limits, self.recorder, lambda: str(uuid.uuid4())
-        )
-        self.listers = [
-            Lister(upstream.name, self.router, self.reactor, chance) for upstream in config.upstreams
-        ]
-        self.quota_watch = QuotaWatch(self.router, chance)
-        kinds_of = {upstream.name: upstream.kind for upstream in config.upstreams}
-        identities = (ANONYMOUS, *map(identity, config.proxy.keys))
-        self.oversight = Oversight(self.router, kinds_of, identities, self.keeper.save)
 
 
 class CannotStart(SystemExit, Exception):
@@ -169,6 +76,10 @@ class Gateway(service.Service):
         self._state: StateDirectory | None = None
         self._admin: AdminSocket | None = None
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._stopping = False
+        self._hurried = False
+        self._wait: Deferred[None] | None = None
+        """What the end waits for just now."""
 
     def setServiceParent(self, parent: Any) -> None:
         """Join an application, and take over how it logs; see service.Service."""
@@ -246,12 +157,27 @@ class Gateway(service.Service):
         composition.members.start()
         composition.quota_watch.start()
         composition.keeper.start()
-        self._reactor.callLater(0, self._announce)
+        self._reactor.callLater(0, self._runs)
         self._tidy()
         for warning in config.warnings:
             _log.warn("{warning}", warning=warning)
         if not composition.router.members:
             _log.warn("there is no credential yet: every request is answered with 503 until one is added")
+
+    def _runs(self) -> None:
+        signals.answer(self._reactor, {"SIGTERM": self._end, "SIGINT": self._end})
+        self._announce()
+
+    def _end(self) -> None:
+        """Answer SIGTERM and SIGINT: the first ends what is under way in its time, the second at once."""
+        if not self._stopping:
+            self._stopping = True
+            self._reactor.stop()
+        elif not self._hurried:
+            _log.warn("told to end once more: what is still under way is cut off")
+            self._hurried = True
+            if self._wait is not None:
+                self._wait.cancel()
 
     def _announce(self) -> None:
         composition = self._composition
@@ -282,26 +208,28 @@ class Gateway(service.Service):
         return f"http://127.0.0.1:{port.getHost().port}"
 
     async def _stop(self) -> None:
-        composition = self._composition
+        composition, seconds = self._composition, self._config.timeouts.drain
         assert composition is not None
-        if self._prune is not None and self._prune.active():
-            self._prune.cancel()
+        self._stopping = True
+        site = composition.site
+        site.stop_soon()
         for listener in self._listeners:
             await maybeDeferred(listener.stopService)
+        if self._prune is not None and self._prune.active():
+            self._prune.cancel()
         for lister in composition.listers:
             lister.stop()
         composition.members.stop()
         composition.quota_watch.stop()
-        composition.site.close_idle()
-        if composition.site.busy:
-            _log.info(
-                "waiting up to {seconds:g} s for {count} requests to end",
-                seconds=self._config.timeouts.drain,
-                count=composition.site.busy,
-            )
-        await composition.site.drained(self._config.timeouts.drain)
-        composition.site.abort_all()
-        await composition.members.close()
+        if site.busy:
+            _log.info("waiting up to {seconds:g} s for {count} requests to end", seconds=seconds, count=site.busy)
+        await self._in_time(site.drained(seconds))
+        if site.busy:
+            _log.warn("{count} requests did not end in time and are cut off", count=site.busy)
+        site.abort_all()
+        await self._in_time(Deferred.fromCoroutine(composition.members.close()))
+        # What was cut off is reported in the reactor's next turns.
+        await deferLater(self._reactor, 0)
         await self._close_pool()
         composition.keeper.stop()
         if self._simulator is not None:
@@ -312,6 +240,18 @@ class Gateway(service.Service):
             self._state.close()
         if self._scratch is not None:
             self._scratch.cleanup()
+        _log.info("antigravity-gateway has ended")
+
+    async def _in_time(self, waiting: Deferred[None]) -> None:
+        """Wait, unless the end is to come at once."""
+        self._wait = waiting
+        if self._hurried:
+            waiting.cancel()
+        try:
+            await waiting
+        except CancelledError:
+            pass
+        self._wait = None
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, let the requests under way end, cut off what is left; see service.Service."""

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from gateway.accounts.standing import Standings
 from gateway.accounts.tokens import TokenSource
 from gateway.calls import Attempt, Call, Credential, Ended, Framing, HttpRequest, Journal, Secret
+from gateway.composition import Composition
 from gateway.config import (
     Config,
     CredentialConfig,
@@ -39,7 +40,6 @@ from gateway.routing.catalog import Aliases, Catalog
 from gateway.routing.models import TABLE
 from gateway.routing.pool import Member
 from gateway.routing.rotation import Sessions
-from gateway.service import Composition
 from gateway.upstreams import kinds
 from gateway.upstreams.exchange import Receiver, WireError
 

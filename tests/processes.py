@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -284,6 +285,37 @@ def aistudio(*bases: str, keys: Iterable[str] = ("good-1",)) -> dict[str, Any]:
     """An upstream with API keys, each named as it is written."""
     credentials = [{"name": key, "api_key": key} for key in keys]
     return {"kind": "aistudio", "base_urls": list(bases), "credentials": credentials}
+
+
+def listens(port: int) -> bool:
+    """Say whether somebody takes connections on a port of loopback."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def kill(pid: int) -> None:
+    """End a process that is nobody's child any more."""
+    try:
+        os.kill(pid, 9)
+    except ProcessLookupError:
+        pass
+
+
+async def until(condition: Callable[[], bool], seconds: float = DEADLINE_SECONDS) -> None:
+    """Poll until a condition holds."""
+    deadline = reactor.seconds() + seconds
+    while not condition():
+        if reactor.seconds() > deadline:
+            raise AssertionError("waited in vain")
+        await deferLater(reactor, POLL_SECONDS)
+
+
+async def logged(server: Server, text: str) -> None:
+    """Wait until the daemon has printed a text."""
+    try:
+        await until(lambda: text in server.printed)
+    except AssertionError:
+        raise AssertionError(f"{text!r} is not in:\n{server.printed}") from None
 
 
 class DaemonCase(TestCase):

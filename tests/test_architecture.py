@@ -18,10 +18,11 @@ LAYERS: list[set[str]] = [
     {"cli"},
     {"tap", "commands"},
     {"service"},
+    {"composition"},
     {"members"},
     {"edge"},
     {"dialects", "routing"},
-    {"accounts", "upstreams"},
+    {"accounts", "process", "upstreams"},
     {"calls", "sse", "splice", "config"},
 ]
 """From the top down: a part imports what stands below it.  ``operations`` and the simulator stand beside."""

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.accounts.rests import State
 from gateway.calls import HttpRequest, Secret
+from gateway.composition import Composition
 from gateway.config import (
     AccountConfig,
     Config,
@@ -26,7 +27,6 @@ from gateway.config import (
     RoutingConfig,
     UpstreamConfig,
 )
-from gateway.service import Composition
 from gateway.upstreams.exchange import WireError
 from tests.fakes import ANSWER, BODY, Client, FakeRecorder, FakeWire, Scripted, event, ok, sse, stream
 

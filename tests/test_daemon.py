@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from tests.processes import (
     Simulator,
     aistudio,
     head,
+    logged,
     parsed,
     prompt,
     reactor,
@@ -192,7 +192,7 @@ class StartTests(DaemonCase):
         answer = await server.ask(GENERATE, prompt("Good evening"))
         self.assertEqual(answer.status, 200)
         self.assertIn("You said: Good evening.", answer.text)
-        await _logged(server, "the answers come from the built-in simulator")
+        await logged(server, "the answers come from the built-in simulator")
 
     async def test_simulation_never_uses_the_files_credentials(self) -> None:
         """With ``--simulate`` the upstreams of a file are not even read, so that its keys need not be at hand."""
@@ -212,66 +212,6 @@ class StartTests(DaemonCase):
         used = {answer.headers["x-antigravity-credential"] for answer in answers}
         self.assertEqual({name.split("/")[0] for name in used}, {"studio", "accounts"})
         self.assertEqual(len(used), 4)
-
-
-class StopTests(DaemonCase):
-    """How it runs as a daemon, and how it ends."""
-
-    async def test_daemon_writes_pid_file_and_log_and_stops_on_sigterm(self) -> None:
-        """``twistd antigravity`` goes to the background with a pid file and a log file, both where it was told."""
-        path, port = self.configured(None)
-        options = ["--pidfile=gateway.pid", "--logfile=gateway.log"]
-        child = await self.run_to_end(
-            "antigravity", "--simulate", "--config", str(path), options=options, environ={"HOME": str(self.home)}
-        )
-        self.assertEqual(child.exit_code, 0, child.printed)
-        pid = int((self.home / "gateway.pid").read_text())
-        self.addCleanup(_kill, pid)
-        server = Server(child, port)
-        # The process that was started has ended; its grandchild listens already.
-        answer = await server.ask(GENERATE, prompt())
-        self.assertEqual(answer.status, 200)
-        os.kill(pid, 15)
-        await _until(lambda: not Path(f"/proc/{pid}").exists())
-        log = (self.home / "gateway.log").read_text()
-        self.assertIn("antigravity-gateway", log)
-        self.assertIn(GENERATE, log)
-        self.assertNotIn("Traceback", log)
-        self.assertFalse((self.home / "gateway.pid").exists())
-
-    async def test_sigterm_lets_requests_end(self) -> None:
-        """On SIGTERM it stops listening and waits for a unary answer and a stream under way (P1)."""
-        daemon, simulator = await self.both()
-        await simulator.fault("stall", after=1, seconds=1.0)
-        unary = await daemon.begin(GENERATE, prompt())
-        stream = await daemon.begin(SSE, prompt())
-        await stream.has(b"data: ")
-        await simulator.seen(lambda found: len(found) == 2)
-        daemon.child.signal("TERM")
-        await _until(lambda: not _listens(daemon.port))
-        self.assertFalse(unary.over)
-        self.assertEqual([(await one.ended()).whole for one in (unary, stream)], [True, True])
-        self.assertTrue(await daemon.child.ended_within(5, reactor))
-        self.assertNotIn("Traceback", daemon.printed)
-
-    async def test_drain_has_an_end(self) -> None:
-        """What is still under way after ``timeouts.drain`` is cut off visibly (P1)."""
-        daemon, simulator = await self.both(timeouts={"drain": 0.5})
-        await simulator.fault("endless", pace=0.05)
-        stream = await daemon.begin(SSE, prompt())
-        await stream.has(b"data: ")
-        daemon.child.signal("TERM")
-        self.assertFalse((await stream.ended(10)).whole)
-        self.assertTrue(await daemon.child.ended_within(10, reactor))
-
-    async def test_idle_connections_do_not_hold_up_the_end(self) -> None:
-        """A kept-alive connection without a request is closed at once on SIGTERM (P1)."""
-        server = await self.gateway(None, arguments=["--simulate"])
-        idle = await server.connect()
-        idle.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        await idle.has(b'{"status":"ok"}')
-        server.child.signal("TERM")
-        self.assertTrue(await server.child.ended_within(5, reactor), "it waited for an idle connection")
 
 
 class RouteTests(DaemonCase):
@@ -395,7 +335,7 @@ class DoorTests(DaemonCase):
             self.assertEqual(answer.status, 200, (query, headers))
         wrong = (("x-goog-api-key", "wrong"), ("Authorization", f"Bearer {KEY}"))
         self.assertEqual((await server.ask(GENERATE, prompt(), wrong)).status, 200)
-        await _logged(server, GENERATE)
+        await logged(server, GENERATE)
         self.assertNotIn(KEY, server.printed)
 
     async def test_strangers_get_401_with_a_challenge(self) -> None:
@@ -433,7 +373,7 @@ class DoorTests(DaemonCase):
         server = await self._with(auth_mode="strict")
         for query, headers in (("", ()), *self.carriers):
             self.assertEqual((await server.ask(GENERATE + query, prompt(), headers)).status, 401)
-        await _logged(server, "no key is configured")
+        await logged(server, "no key is configured")
 
     async def test_twenty_strangers_with_large_bodies_all_see_their_401(self) -> None:
         """Clients that write 20 MB before they read all get the 401, and the bodies stay out of memory (L8)."""
@@ -519,7 +459,7 @@ class RotationTests(DaemonCase):
         self.assertEqual({answer.headers["x-antigravity-credential"] for answer in answers}, {"studio/good-3"})
         used = await simulator.credentials()
         self.assertEqual([used.count(key) for key in ("bad-1", "spent-2", "good-3")], [1, 1, 6])
-        await _logged(daemon, "API_KEY_INVALID")
+        await logged(daemon, "API_KEY_INVALID")
 
     async def test_rotation_of_streams_happens_before_the_first_byte(self) -> None:
         """A stream that fails on two credentials comes whole from the third, in both framings."""
@@ -826,31 +766,3 @@ def _post_all_then_read(port: int, body: bytes) -> Answer:
         while chunk := client.recv(65536):
             data += chunk
     return parsed(data)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, 9)
-    except ProcessLookupError:
-        pass
-
-
-async def _until(condition: Any) -> None:
-    deadline = reactor.seconds() + DEADLINE_SECONDS
-    while not condition():
-        if reactor.seconds() > deadline:
-            raise AssertionError("waited in vain")
-        await deferLater(reactor, POLL_SECONDS)
-
-
-async def _logged(server: Server, text: str) -> None:
-    """Wait until the daemon has printed a text."""
-    try:
-        await _until(lambda: text in server.printed)
-    except AssertionError:
-        raise AssertionError(f"{text!r} is not in:\n{server.printed}") from None

@@ -13,10 +13,11 @@ from zope.interface.verify import verifyClass, verifyObject
 from gateway.config import Limits
 from gateway.edge.channel import HEADERS_MOST
 from gateway.edge.request import LINGER_SECONDS, GatewayRequest
-from gateway.edge.site import IDLE_SECONDS
-from tests.fakes import ANSWER, BODY, Answer, Client, Edge, ok
+from gateway.edge.site import IDLE_SECONDS, KEEP_SECONDS
+from tests.fakes import ANSWER, BODY, SSE, Answer, Client, Edge, FakeExchange, event, ok, sse
 
 PATH = "/v1beta/models/gemini-2.5-flash:generateContent"
+STREAM = "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse"
 KEY = ("x-goog-api-key", "right-key")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -410,22 +411,65 @@ class DrainTests(SiteCase):
         self.assertEqual(self.world.clock.getDelayedCalls(), [])
 
     def test_a_request_under_way_is_answered_before_the_site_is_drained(self) -> None:
-        """P1: its connection closes after the answer, an idle one closes at once."""
+        """P1: its answer says that it is the connection's last, and the connection closes after it."""
         client = self.begin()
-        idle = self.world.connect()
         held = self.world.wire.hold()
         self.world.wire.script = [held]
         client.post(PATH)
-        self.world.site.close_idle()
-        self.assertTrue(idle.dropped)
+        self.world.site.stop_soon()
         self.assertFalse(client.dropped)
-        idle.leave()
         drained = self.world.site.drained(60)
         held.callback(ok())
-        self.assertEqual(client.answer().status, 200)
+        answer = client.answer()
+        self.assertEqual((answer.status, answer.headers["connection"]), (200, "close"))
         self.assertTrue(client.dropped)
         client.leave()
         self.successResultOf(drained)
+
+    def test_an_idle_connection_is_kept_for_a_moment_and_its_request_answered(self) -> None:
+        """P1: whoever is just sending does not lose the request; the answer is the connection's last."""
+        client, silent = self.begin(ok()), self.world.connect()
+        self.world.site.stop_soon()
+        drained = self.world.site.drained(60)
+        self.world.clock.advance(KEEP_SECONDS * 0.9)
+        self.assertFalse(client.dropped or silent.dropped)
+        client.post(PATH)
+        answer = client.answer()
+        self.assertEqual((answer.status, answer.headers["connection"]), (200, "close"))
+        self.assertTrue(client.dropped)
+        self.world.clock.advance(KEEP_SECONDS * 0.2)
+        self.assertTrue(silent.dropped)
+        self.assertNoResult(drained)
+        client.leave()
+        silent.leave()
+        self.successResultOf(drained)
+
+    def test_an_answer_that_had_begun_leaves_its_connection_for_a_moment(self) -> None:
+        """P1: it could not say that it is the last, so the client may be sending the next request already."""
+        upstream = FakeExchange(200, SSE)
+        client = self.begin(upstream, ok())
+        client.post(STREAM)
+        upstream.send(sse(event("one")))
+        self.world.site.stop_soon()
+        upstream.end()
+        self.assertFalse(client.dropped)
+        client.post(PATH)
+        begun, last = client.answers()
+        self.assertEqual(("connection" in begun.headers, last.headers["connection"]), (False, "close"))
+        self.assertTrue(client.dropped)
+
+    def test_draining_ends_at_once_when_it_is_cancelled(self) -> None:
+        """P1: a second signal does not wait for anybody."""
+        client = self.begin()
+        self.world.wire.script = [self.world.wire.hold()]
+        client.post(PATH)
+        drained = self.world.site.drained(60)
+        drained.cancel()
+        self.successResultOf(drained)
+        self.world.site.abort_all()
+        client.leave()
+        self.assertEqual([end.reason for end in self.world.recorder.ends], ["GATEWAY_STOPPED"])
+        self.assertEqual(self.world.clock.getDelayedCalls(), [])
 
     def test_draining_ends_when_its_time_is_over_and_the_rest_is_cut_off(self) -> None:
         """P1: visibly, by a reset."""

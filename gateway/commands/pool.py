@@ -14,10 +14,10 @@ from gateway.accounts.statedir import SOCKET, InUse, StateDirectory
 from gateway.accounts.store import StoreError
 from gateway.calls import Attempt, Credential, Ended, GatewayError, Journal
 from gateway.commands.adminclient import AdminClient, NotRunning, Refused
+from gateway.composition import Composition
 from gateway.config import Config, from_environment, load
 from gateway.config.secrets import default_state_dir
 from gateway.routing.oversight import Oversight
-from gateway.service import Composition
 from gateway.upstreams.wire import LeanClient, TreqWire, stock_agent
 
 Row = dict[str, Any]

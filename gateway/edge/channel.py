@@ -35,6 +35,8 @@ class Door(Protocol):
 
     limits: Limits
     new_id: Callable[[], str]
+    stopping: bool
+    keep_seconds: float
 
     def connected(self, channel: GatewayChannel) -> None:
         """Take note of a connection."""
@@ -77,6 +79,20 @@ class GatewayChannel(http.HTTPChannel):
         request: Begun = self.requests[-1]
         request.begin(self._command, self._path, self._version)
         super().allHeadersReceived()
+
+    def stop_soon(self) -> None:
+        """Take no further request after the one under way; see GatewaySite.stop_soon."""
+        if not any(request.begun for request in self.requests):
+            self.setTimeout(self.site.keep_seconds)
+        elif not any(request.startedWriting for request in self.requests):
+            self.persistent = 0
+
+    def requestDone(self, request: http.Request) -> None:
+        """See HTTPChannel."""
+        super().requestDone(request)
+        if self.site.stopping and self.persistent:
+            # Its answer began before it could tell that it would be the last.
+            self.setTimeout(self.site.keep_seconds)
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """See LineReceiver: a line too long is a target or a field too long."""

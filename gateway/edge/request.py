@@ -45,6 +45,8 @@ class House(Protocol):
     recorder: Recorder
     new_id: Callable[[], str]
     resource: IResource
+    stopping: bool
+    cut: bool
 
     def opened(self) -> None:
         """Take note of a request's beginning."""
@@ -220,6 +222,9 @@ class GatewayRequest(server.Request):
         common = common_headers(self.journal.request_id, self.origin)
         for name, value in (*common, *self.shared, *headers):
             self.responseHeaders.setRawHeaders(name, [value])
+        if self.gateway.stopping:
+            self.channel.persistent = 0
+            self.responseHeaders.setRawHeaders(b"connection", [b"close"])
 
     def answer(self, status: int, body: bytes, headers: Headers = ()) -> None:
         """Write a whole JSON answer, except for its end, which whoever drives the request makes."""
@@ -256,7 +261,8 @@ class GatewayRequest(server.Request):
         if self.last_usage:
             self.usage, self.finish_reason = summary(self.last_usage)
         left = isinstance(result, Failure)
-        reason = self.reason or ("CLIENT_LEFT" if left else "")
+        cause = "GATEWAY_STOPPED" if self.gateway.cut else "CLIENT_LEFT"
+        reason = self.reason or (cause if left else "")
         self.gateway.recorder.ended(
             Ended(
                 self.journal,

@@ -18,6 +18,8 @@ from gateway.edge.request import GatewayRequest
 
 IDLE_SECONDS = 75.0
 """How long a connection may wait for its next request, and a body for its next bytes."""
+KEEP_SECONDS = 1.0
+"""While stopping: how long a connection that was not told of it may still send a request."""
 
 
 class GatewaySite(server.Site):
@@ -26,6 +28,7 @@ class GatewaySite(server.Site):
     protocol = GatewayChannel  # type: ignore[assignment]
     requestFactory = GatewayRequest
     displayTracebacks = False
+    keep_seconds = KEEP_SECONDS
     noisy = False
 
     def __init__(
@@ -44,6 +47,10 @@ class GatewaySite(server.Site):
         self.recorder = recorder
         self.new_id = new_id
         self.channels: set[GatewayChannel] = set()
+        self.stopping = False
+        """Whether every answer is its connection's last."""
+        self.cut = False
+        """Whether what was still under way has been cut off."""
         self._busy = 0
         self._drained: Deferred[None] | None = None
 
@@ -73,13 +80,23 @@ class GatewaySite(server.Site):
         self.channels.discard(channel)
         self._look_whether_drained()
 
+    def stop_soon(self) -> None:
+        """Let every answer that begins from now on be its connection's last.
+
+        A connection that was not told so, because it is idle or its answer has begun, is kept for a moment: a
+        request that its client is just sending is answered, and not lost.
+        """
+        self.stopping = True
+        for channel in list(self.channels):
+            channel.stop_soon()
+
     def drained(self, seconds: float) -> Deferred[None]:
         """Return a Deferred that fires when no request is under way and the last answer has left.
 
-        It fires after ``seconds`` in any case.  A request is over when its answer has been written, which is
-        before the answer's end has gone out: so the connections are closed and waited for.
+        It fires after ``seconds`` in any case, and at once when it is cancelled.  A request is over when its answer
+        has been written, which is before the answer's end has gone out: so the connections' ends are waited for.
         """
-        waiting: Deferred[None] = Deferred()
+        waiting: Deferred[None] = Deferred(lambda _: self._drain_ends())
         self._drained = waiting
         timer = self.clock.callLater(seconds, self._drain_ends)
 
@@ -92,11 +109,7 @@ class GatewaySite(server.Site):
         return waiting
 
     def _look_whether_drained(self) -> None:
-        if self._drained is None or self._busy:
-            return
-        for channel in list(self.channels):
-            channel.loseConnection()
-        if not self.channels:
+        if not self._busy and not self.channels:
             self._drain_ends()
 
     def _drain_ends(self) -> None:
@@ -104,15 +117,9 @@ class GatewaySite(server.Site):
             drained, self._drained = self._drained, None
             drained.callback(None)
 
-    def close_idle(self) -> None:
-        """Close the connections that carry no request; the others close after their answer."""
-        for channel in list(self.channels):
-            channel.persistent = 0
-            if not channel.requests:
-                channel.loseConnection()
-
     def abort_all(self) -> None:
         """Cut every connection off, visibly: streams end without their final chunk."""
+        self.cut = True
         for channel in list(self.channels):
             transport: Any = channel.transport
             transport.abortConnection()
