@@ -309,6 +309,25 @@ class Errors(Files):
         for data in (b"\xff\xff\xff", b"a: \x00", b"a: \xc3(", b"a: 2026-13-45\n"):
             self.assertIn("YAML", self.refused(data))
 
+    def test_text_that_no_setting_can_hold_is_refused(self) -> None:
+        """YAML's escapes write NUL and half characters, which neither a file's nor a variable's name can hold."""
+        for escape in ("\\0", "\\ud800", "\\x7f"):
+            for name in ("api_key", "api_key_env", "api_key_file"):
+                said = self.refused(credential(f'{name}: "a{escape}b"'))
+                self.assertTrue(said.startswith(f"upstreams.studio.credentials[0].{name}: the text holds"), said)
+            self.assertIn("the text holds", self.refused(f'"a{escape}": 1'))
+
+    def test_tag_that_does_not_fit_is_refused(self) -> None:
+        """What ``!!timestamp`` and its like make of a word is no setting, and may not even be possible."""
+        for tag in ("timestamp", "bool", "int", "binary"):
+            said = self.refused(f"{STUDIO}state_dir: !!{tag} x")
+            self.assertIn(f"state_dir: a tag makes it tag:yaml.org,2002:{tag}", said)
+
+    def test_sentence_is_one_printable_line(self) -> None:
+        """Whatever name is quoted in it."""
+        said = self.refused(credential('api_key_env: "a\\nb\\u2028c"'))
+        self.assertIn("$a\\nb\\u2028c is not set", said)
+
     def test_document_that_holds_itself_is_refused(self) -> None:
         """An alias to an enclosing value ends in a sentence, not in a loop."""
         self.assertIn("unknown", self.refused("a: &a [*a]\n"))

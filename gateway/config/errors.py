@@ -12,13 +12,13 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+\Z")
 class ConfigError(Exception):
     """The configuration cannot be run.
 
-    ``str()`` of it is one sentence that names the source, the path within it, and the cure; it never holds a
+    ``str()`` of it is one printable sentence that names the source, the path within it, and the cure; it never holds a
     secret.
     """
 
     def __init__(self, source: str, path: str, problem: str, cure: str) -> None:
         place = f"{source}: {path}" if path else source
-        super().__init__(f"{place}: {problem}; {cure}")
+        super().__init__(_printable(f"{place}: {problem}; {cure}"))
         self.source = source
         self.path = path
 
@@ -32,9 +32,12 @@ def member(path: str, name: str) -> str:
 
 def shown(value: object) -> str:
     """Return a value for a message: short, on one line, and printable."""
-    text = value if isinstance(value, str) else str(value)
-    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    text = _printable(value if isinstance(value, str) else str(value))
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
