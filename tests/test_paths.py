@@ -35,6 +35,8 @@ SPELLINGS: list[tuple[str, str]] = [
     ("/v1beta/v1beta1/publishers/google/models/gemini-2.5-flash:generateContent", CALL),
     ("/v1beta/publishers/google/models/gemini-2.5-flash:generateContent", CALL),
     ("//v1beta1/publishers/google/models/models/gemini-2.5-flash:generateContent", CALL),
+    ("/v1beta1/publishers/google/v1/models/m:generateContent", "/v1/models/m:generateContent"),
+    ("/v1/publishers/google/publishers/google/models/gemini-2.5-flash:generateContent", CALL),
     ("/v1/models/m:streamGenerateContent", "/v1/models/m:streamGenerateContent"),
     ("/v1alpha/models/m:generateContent", "/v1alpha/models/m:generateContent"),
     ("/v1beta/v1/models/m:generateContent", "/v1/models/m:generateContent"),
