@@ -75,12 +75,12 @@ class Decoder:
         return events
 
     def _line(self, line: bytes, events: list[bytes]) -> None:
+        if self._held + len(line) > self._limit:
+            raise EventTooLarge
         if self._at_start:
             self._at_start = False
             if line.startswith(_BOM):
                 line = line[len(_BOM) :]
-        if self._held + len(line) > self._limit:
-            raise EventTooLarge
         if line.startswith(b"data:"):
             value = line[6:] if line.startswith(b" ", 5) else line[5:]
             if self._held:

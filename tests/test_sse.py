@@ -172,6 +172,7 @@ class LimitTests(SynchronousTestCase):
             ("a long field of another name", b"id: " + b"x" * 30 + b"\n\n", 30, True),
             ("two events, each within it", b"data: 6789\n\ndata: 6789\n\n", 10, False),
             ("many comments between events", b": 345678\n" * 20 + b"data: 1\n\n", 10, False),
+            ("a mark before the line, over it with it", b"\xef\xbb\xbfdata: 6789\n\n", 12, True),
             ("empty data lines, over it", b"data:\n" * 10, 49, True),
         ]
         for name, text, limit, refused in table:
