@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,16 @@ class KeptTests(SynchronousTestCase):
         after = Standings()
         after.restore(_standings().dump(1000.0, 50_000.0), 0.0, 60_000.0)
         self.assertEqual(after.availability(ONE, MODEL, 0.0).state, State.OK)
+
+
+    def test_number_that_cannot_be_counted_with_is_refused(self) -> None:
+        """P6: infinity, what is too large and what is no number are ValueErrors, which the start survives."""
+        kept = _standings().dump(1000.0, 50_000.0)
+        for odd in (math.inf, math.nan, 10**400):
+            for section, member in (("rests", "strikes"), ("quarantined", "since"), ("used", "at")):
+                row = {"upstream": "studio", "name": "one", "at": 0.0} if section == "used" else kept[section][0]
+                changed = {**kept, section: [{**row, member: odd}]}
+                self.assertRaises(ValueError, Standings().restore, changed, 0.0, 50_000.0)
 
 
 class _Disk:

@@ -16,7 +16,7 @@ import attrs
 from gateway.accounts.bases import Bases
 from gateway.accounts.doubts import Doubts
 from gateway.accounts.rests import ANY, PROBE_EVERY_SECONDS, Availability, Rest, State
-from gateway.accounts.usage import Usage
+from gateway.accounts.usage import Usage, amount, finite
 from gateway.calls import Credential
 
 COOL_LIMIT_SECONDS = 26 * 3600.0
@@ -296,15 +296,15 @@ class Standings:
         Raises KeyError, TypeError or ValueError where it is not such.
         """
         for row in kept["rests"]:
-            seconds = min(float(row["until"]) - wall, COOL_LIMIT_SECONDS)
+            seconds = min(amount(row["until"]) - wall, COOL_LIMIT_SECONDS)
             if seconds > 0:
                 until = now + seconds
                 pair = (str(row["owner"]), str(row["model"]))
-                self._rests[pair] = Rest(until, int(row["strikes"]), str(row["reason"]), _probe_at(until, now))
+                self._rests[pair] = Rest(until, int(finite(row["strikes"])), str(row["reason"]), _probe_at(until, now))
         for row in kept["quarantined"]:
             key = (str(row["upstream"]), str(row["name"]))
             self._quarantined[key] = Quarantine(
-                str(row["reason"]), str(row["link"]), float(row["since"]), mark=str(row["mark"])
+                str(row["reason"]), str(row["link"]), finite(row["since"]), mark=str(row["mark"])
             )
         for row in kept["disabled"]:
             self._disabled.add((str(row["upstream"]), str(row["name"])))

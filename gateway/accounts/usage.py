@@ -85,7 +85,7 @@ class Usage:
         """Take up what ``dump`` returned; raises KeyError, TypeError or ValueError where it is not such."""
         for row in rows:
             key = (str(row["upstream"]), str(row["name"]))
-            self._last[key] = self._kept[key] = now + min(float(row["at"]) - wall, 0.0)
+            self._last[key] = self._kept[key] = now + min(finite(row["at"]) - wall, 0.0)
 
     def in_flight(self) -> Mapping[Key, int]:
         """Return the requests in flight by (upstream, credential)."""
@@ -93,6 +93,22 @@ class Usage:
 
     def _turn(self, credential: Credential) -> float:
         return max(self._turns.get(_key(credential), 0.0), self._virtual.get(credential.terms.priority, 0.0))
+
+
+def amount(value: Any) -> float:
+    """Return a number that was kept, which may be infinite; raises TypeError or ValueError where it is none."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def finite(value: Any) -> float:
+    """Return a number that was kept; raises TypeError or ValueError where it is none that can be counted with."""
+    number = amount(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is no amount")
+    return number
 
 
 def _key(credential: Credential) -> Key:
