@@ -56,6 +56,10 @@ setup(
             # As in `adc`: two tests run the library itself, and are skipped without it.
             "google-auth[requests]>=2.39",
         ],
+        "fuzz": [
+            # 3.0: wheels for CPython 3.11 and later; on Linux alone, so it is no part of `develop`.
+            "atheris>=3.0",
+        ],
         "develop": [
             "build>=1.2",
             "docutils>=0.21",

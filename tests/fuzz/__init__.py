@@ -1,0 +1,17 @@
+"""Fuzz targets: each module has ``one_input``, which raises where the gateway breaks a promise, and ``SEEDS``.
+
+``run.py`` drives them with atheris; ``tests/test_fuzz.py`` gives every target its seeds in the ordinary suite.
+"""
+
+TARGETS: tuple[str, ...] = (
+    "sse",
+    "bodies",
+    "paths",
+    "refusals",
+    "answers",
+    "configuration",
+    "ledger",
+    "accountfiles",
+    "grants",
+)
+"""The modules of this package that are targets."""
