@@ -181,6 +181,22 @@ class AtRestTests(OperatorCase):
         self.config.write_text("{")
         self.assertIn(str(self.config), await self.accounts("list", status=78))
 
+    async def test_standings_that_cannot_be_read_are_told_in_a_sentence(self) -> None:
+        """And nothing is changed."""
+        await self.prepare()
+        (self.state / "standing.json").mkdir()
+        printed = await self.accounts("list", status=1)
+        self.assertIn("standing.json", printed)
+        self.assertIn("cannot be read: Is a directory", printed)
+        self.assertTrue((self.state / "standing.json").is_dir())
+
+    async def test_name_that_is_no_text_is_told_in_a_sentence(self) -> None:
+        """With a daemon and without."""
+        await self.prepare()
+        self.assertIn("is not valid UTF-8", await self.run_command("explain", "\udcff", status=1))
+        await self.daemon()
+        self.assertIn("is not valid UTF-8", await self.run_command("explain", "\udcff", status=1))
+
     async def test_clear_all_is_said_so(self) -> None:
         """Each credential is named with its state."""
         await self.prepare()

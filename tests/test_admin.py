@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import stat
@@ -159,6 +160,23 @@ class ListTests(FaceCase):
         self.assertEqual(self.refusal("GET", "/v2"), (404, "ROUTE_UNKNOWN"))
         self.assertEqual(self.refusal("POST", "/v1/accounts"), (405, "METHOD_NOT_ALLOWED"))
         self.assertEqual(self.refusal("GET", "/v1/explain"), (400, "MODEL_MISSING"))
+
+    def test_name_that_is_no_utf_8_is_the_askers_fault(self) -> None:
+        """Whatever carries it; only a session may be any bytes, as a client's header may."""
+        for target in ("/v1/explain?model=%ff", f"/v1/explain?model={MODEL}&verb=%ff"):
+            self.assertEqual(self.refusal("GET", target), (400, "NAME_NOT_UTF8"), target)
+        self.assertEqual(self.refusal("POST", "/v1/accounts/studio/first/test?model=%ff"), (400, "NAME_NOT_UTF8"))
+        self.assertEqual(self.wire.requests, [])
+        session = fingerprint("anonymous", b"\xff", b"")
+        self.assertEqual(self.get(f"/v1/explain?model={MODEL}&session=%ff")["session"], session)
+
+    def test_reset_beyond_the_calendar_is_told_as_its_last_second(self) -> None:
+        """A quota that Google says is renewed at the end of the year 9999 spoils no list."""
+        one, last = self.members[0].credential, 253_402_300_799.0
+        figures = [Figure(MODEL, 0.5, last + 0.9), Figure("m", 0.5, math.inf)]
+        self.router.chooser.quotas.learn(one, figures, 0.0, 1_767_225_600.0)
+        quota = self.row("studio/first")["quota"]
+        self.assertEqual({entry["reset"] for entry in quota}, {"9999-12-31T23:59:59Z"})
 
     def test_fault_of_ours_is_logged_and_told_as_json(self) -> None:
         """The client learns nothing but where to look."""

@@ -177,6 +177,8 @@ async def _at_rest(reactor: Any, config: Config, state: StateDirectory) -> Async
         composition.keeper.load()
     except (StoreError, LedgerError) as error:
         raise Refused(str(error)) from None
+    except OSError as error:
+        raise Refused(f"{error.filename or state.path} cannot be read: {error.strerror}") from None
     try:
         yield composition.oversight
     finally:

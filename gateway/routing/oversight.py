@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
@@ -15,6 +15,10 @@ from gateway.routing.explain import explain
 from gateway.routing.pool import Member
 from gateway.routing.probe import probe
 from gateway.routing.session import fingerprint
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST_SECOND = (datetime.min.replace(tzinfo=UTC) - EPOCH).total_seconds()
+LAST_SECOND = float((datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(seconds=1))
 
 Row = dict[str, Any]
 _IN = ("ok", "half-open", "cooling")
@@ -84,6 +88,7 @@ class Oversight:
     async def test(self, upstream: str, name: str, model: str = "") -> Row:
         """Try a credential with a countTokens call; see routing.probe."""
         member = self._member(upstream, name)
+        _text("model", model)
         outcome = await probe(self.router, member, model)
         return {**attrs.asdict(outcome), "account": self._row(member.credential)}
 
@@ -92,6 +97,8 @@ class Oversight:
 
         ``session`` is a fingerprint as the log shows it, or what a client sends as X-Session-Id.
         """
+        _text("model", model)
+        _text("method", verb)
         resolved = self.router.catalog.resolve(model)
         known, bound = self._session(session, resolved)
         found = explain(self.router, model, known, verb)
@@ -176,8 +183,19 @@ class Oversight:
 
 
 def stamp(wall: float) -> str:
-    """Return Unix seconds as RFC 3339 has them, to the second."""
-    return datetime.fromtimestamp(round(wall), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Return Unix seconds as RFC 3339 has them, to the second; what lies beyond its years is their first or last."""
+    seconds = round(min(max(wall, FIRST_SECOND), LAST_SECOND))
+    return (EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
+
+
+def _text(what: str, name: str) -> None:
+    """Refuse a name whose bytes are no text: no upstream has one, and no answer could tell it."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise GatewayError(
+            400, "INVALID_ARGUMENT", "NAME_NOT_UTF8", f"The name of the {what} is not valid UTF-8: {name[:100]!a}."
+        ) from None
 
 
 def _counts(one: Availability, now: float) -> bool:
