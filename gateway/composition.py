@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from twisted.internet.threads import deferToThreadPool
 
 from gateway.accounts.keeper import Keeper
 from gateway.accounts.ledger import Ledger
@@ -83,7 +84,12 @@ class Composition:
         )
         self.members = Members(config, self.reactor, self.wire, self.router, chance)
         self.keeper = Keeper(
-            self.router.standings, Ledger(Path(config.state_dir)), self.reactor, self.router.wall_seconds
+            self.router.standings,
+            Ledger(Path(config.state_dir)),
+            self.reactor,
+            self.router.wall_seconds,
+            lambda function: deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function),
+            self.members.names,
         )
         gate = Gate(
             KeyRing(config.proxy.keys),
@@ -105,4 +111,4 @@ class Composition:
         self.quota_watch = QuotaWatch(self.router, chance)
         kinds_of = {upstream.name: upstream.kind for upstream in config.upstreams}
         identities = (ANONYMOUS, *map(identity, config.proxy.keys))
-        self.oversight = Oversight(self.router, kinds_of, identities, self.keeper.save)
+        self.oversight = Oversight(self.router, kinds_of, identities, self.keeper.save, self.members.hurry)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,6 +15,7 @@ from twisted.logger import Logger
 
 from gateway.accounts import adc, keyfiles, serviceaccount, store
 from gateway.accounts.keyfiles import KeyFile
+from gateway.accounts.names import label, mark
 from gateway.accounts.oauth import TokenUnavailable, refresh_request
 from gateway.accounts.onboarding import OnboardingError
 from gateway.accounts.projects import Finder, project_of
@@ -39,22 +38,6 @@ STOP_SECONDS = 5.0
 NO_PROJECT = "PROJECT_MISSING"
 
 _log = Logger(namespace="gateway")
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
-
-
-def label(upstream: UpstreamConfig, name: str) -> str:
-    """Return what clients and logs see of a credential.
-
-    An API key's name is the operator's own; an account's may be an address, so a digest stands for it.
-    """
-    if upstream.kind == "aistudio" and _PLAIN_NAME.match(name):
-        return f"{upstream.name}/{name}"
-    return f"{upstream.name}/{hashlib.sha256(name.encode('utf-8')).hexdigest()[:8]}"
-
-
-def mark(secret: Secret) -> str:
-    """Return a digest that tells one secret from the next, and nothing about either."""
-    return hashlib.sha256(b"antigravity-gateway mark\0" + secret.reveal().encode("utf-8")).hexdigest()[:16]
 
 
 def accounts(config: UpstreamConfig) -> list[Account]:
@@ -130,6 +113,17 @@ class Members:
             watcher.stop()
         self._finder.stop()
 
+    def names(self) -> dict[str, set[str]]:
+        """Return the names of the credentials that there are, by upstream."""
+        found: dict[str, set[str]] = {name: set() for name in self._upstreams}
+        for member in self._router.members:
+            found[member.credential.upstream].add(member.credential.name)
+        return found
+
+    def hurry(self, credential: Credential) -> None:
+        """Look for a credential's project at once, if it is missing."""
+        self._finder.hurry(credential)
+
     async def close(self) -> None:
         """Refresh no token any more, and let refreshes under way end, in reason."""
         ends = [member.tokens.stop() for member in self._router.members]
@@ -159,7 +153,13 @@ class Members:
         terms: Terms | None = None,
     ) -> Member:
         credential = Credential(
-            name, config.name, config.kind, label(config, name), project, mark(secret), terms or config.terms
+            name,
+            config.name,
+            config.kind,
+            label(config.name, config.kind, name),
+            project,
+            mark(secret),
+            terms or config.terms,
         )
         return Member(credential, self._kinds[config.name], tokens, config.base_urls, config.models)
 
@@ -178,7 +178,7 @@ class Members:
         for name, held in before.items():
             if name not in now:
                 changes["removed"].append(held.member.credential.label)
-                self._router.standings.usable(held.member.credential)
+                self._router.standings.forget(held.member.credential)
             if name not in now or now[name].tokens is not held.tokens:
                 held.tokens.stop()
         self._held[config.name] = now
@@ -198,8 +198,11 @@ class Members:
                 now[file] = before.get(file) or self._of_file(config, file)
         added = [member.credential.label for file, member in now.items() if file not in before]
         removed = [member for file, member in before.items() if file not in now]
+        names = {file.name for file in now}
         for member in removed:
             member.tokens.stop()
+            if member.credential.name not in names:
+                self._router.standings.forget(member.credential)
         self._keys[config.name] = now
         self._publish()
         if self._started and (added or removed):

@@ -99,7 +99,7 @@ class Gateway(service.Service):
         wire = TreqWire(LeanClient(agent), self._reactor)
         composition = Composition(self._config, self._reactor, wire, LogRecorder())
         self._composition = composition
-        self._load_standings(composition.keeper)
+        self._load_standings(composition.keeper, self._state is not None and self._state.locked)
         for description in self._config.proxy.listen:
             try:
                 listener = listening(description, composition.site, reactor=self._reactor)
@@ -137,9 +137,9 @@ class Gateway(service.Service):
             _log.warn("the state directory cannot be used, and nothing outlasts this run: {why}", why=str(error))
         self._state = state
 
-    def _load_standings(self, keeper: Keeper) -> None:
+    def _load_standings(self, keeper: Keeper, owned: bool) -> None:
         try:
-            keeper.load()
+            keeper.load(owned)
         except LedgerError as error:
             raise _cannot_start(str(error)) from None
         except OSError as error:
@@ -231,7 +231,7 @@ class Gateway(service.Service):
         # What was cut off is reported in the reactor's next turns.
         await deferLater(self._reactor, 0)
         await self._close_pool()
-        composition.keeper.stop()
+        await composition.keeper.stop()
         if self._simulator is not None:
             await maybeDeferred(self._simulator.stopListening)
         if self._admin is not None:

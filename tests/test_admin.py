@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
@@ -50,8 +51,9 @@ class FaceCase(SynchronousTestCase):
         kinds = {"studio": "aistudio", "pool": "codeassist"}
         self.site = admin.build(Oversight(self.router, kinds, ("anonymous", "key-1"), self.saved), "1.2", self.clock)
 
-    def saved(self) -> None:
+    def saved(self) -> Deferred[None]:
         self.saves += 1
+        return succeed(None)
 
     def ask(self, method: str, target: str) -> Answer:
         client = Client(self.site)
@@ -328,8 +330,28 @@ class OversightTests(SynchronousTestCase):
         the_router.standings.cool(one.credential, MODEL, 50.0, 0.0)
         answer = run(the_router.run(call(), Journal("r")))
         self.assertNoResult(answer)
-        Oversight(the_router, {"studio": "aistudio"}).act("clear", "studio", "a")
+        run(Oversight(the_router, {"studio": "aistudio"}).act("clear", "studio", "a"))
         self.assertIsInstance(self.successResultOf(answer), Whole)
+
+    def test_answer_waits_until_it_is_kept(self) -> None:
+        """Whoever was told that something is so finds it so after a crash."""
+        kept: Deferred[None] = Deferred()
+        oversight = Oversight(router(FakeWire(), Clock(), member("a")), {"studio": "aistudio"}, save=lambda: kept)
+        told = run(oversight.act("disable", "studio", "a"))
+        self.assertNoResult(told)
+        kept.callback(None)
+        row, changed = self.successResultOf(told)
+        self.assertEqual((row["state"], changed), ("disabled", True))
+
+    def test_clear_has_what_is_missing_looked_for(self) -> None:
+        """The others wait for nothing."""
+        looked: list[str] = []
+        one = member("a")
+        the_router = router(FakeWire(), Clock(), one)
+        oversight = Oversight(the_router, {"studio": "aistudio"}, hurry=lambda missing: looked.append(missing.name))
+        for action in ("disable", "enable", "clear"):
+            self.successResultOf(run(oversight.act(action, "studio", "a")))
+        self.assertEqual(looked, ["a"])
 
     def test_site_is_what_twisted_wants(self) -> None:
         """A factory of protocols."""

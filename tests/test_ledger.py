@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.accounts.keeper import EVERY_SECONDS, Keeper
@@ -75,6 +77,19 @@ class FileTests(SynchronousTestCase):
         self.assertIn("standing.corrupt", note)
         self.assertEqual((self.directory / "standing.corrupt").read_bytes(), b"{")
         self.assertFalse(self.ledger.path.exists())
+
+    def test_file_in_somebody_elses_directory_is_left_as_it_is(self) -> None:
+        """K8: whoever has no lock puts nothing aside, and migrates in memory alone."""
+        self.ledger.path.write_bytes(b"{")
+        kept, note = self.ledger.load(owned=False)
+        self.assertIsNone(kept)
+        self.assertIn("could not be read", note)
+        old = encode({"cooling": ["x"]}).replace(b'"schema":1', b'"schema":0')
+        self.ledger.path.write_bytes(old)
+        ledger = Ledger(self.directory, {0: lambda kept: {"rests": kept["cooling"]}})
+        self.assertEqual(ledger.load(owned=False), ({"rests": ["x"]}, ""))
+        left = [(path.name, path.read_bytes()) for path in self.directory.iterdir()]
+        self.assertEqual(left, [("standing.json", old)])
 
     def test_newer_schema_is_refused(self) -> None:
         """A ledger of a later version is neither read nor touched, and the sentence says what to do."""
@@ -166,20 +181,40 @@ class KeptTests(SynchronousTestCase):
 
 
 class _Disk:
-    """A ledger whose disk may be full."""
+    """A ledger whose disk may be full, and a thread in which it is written to when the test says so."""
 
     def __init__(self) -> None:
         self.path = Path("standing.json")
         self.full = False
+        self.slow = False
         self.saved: list[Mapping[str, Any]] = []
+        self.kept: dict[str, Any] | None = None
+        self.begun: list[tuple[Callable[[], None], Deferred[None]]] = []
 
-    def load(self) -> tuple[dict[str, Any] | None, str]:
-        return None, ""
+    def load(self, owned: bool = True) -> tuple[dict[str, Any] | None, str]:
+        return self.kept, ""
 
     def save(self, kept: Mapping[str, Any]) -> None:
         if self.full:
             raise OSError(28, "No space left on device")
         self.saved.append(kept)
+
+    def in_thread(self, function: Callable[[], None]) -> Deferred[None]:
+        done: Deferred[None] = Deferred()
+        self.begun.append((function, done))
+        if not self.slow:
+            self.end_one()
+        return done
+
+    def end_one(self) -> None:
+        """Let the write that began first come to its end."""
+        function, done = self.begun.pop(0)
+        try:
+            function()
+        except OSError:
+            done.errback(Failure())
+        else:
+            done.callback(None)
 
 
 class KeeperTests(SynchronousTestCase):
@@ -189,9 +224,17 @@ class KeeperTests(SynchronousTestCase):
         self.clock = Clock()
         self.disk = _Disk()
         self.standings = Standings()
-        self.keeper = Keeper(self.standings, self.disk, self.clock, lambda: 50_000.0)  # type: ignore[arg-type]
+        self.keeper = self.keeper_of(self.standings)
         self.keeper.load()
         self.keeper.start()
+
+    def keeper_of(self, standings: Standings, names: Mapping[str, set[str]] | None = None) -> Keeper:
+        ledger: Any = self.disk
+        return Keeper(standings, ledger, self.clock, lambda: 50_000.0, self.disk.in_thread, lambda: names or {})
+
+    def disabled(self) -> list[list[str]]:
+        """The names that each write so far told as disabled."""
+        return [[row["name"] for row in kept["disabled"]] for kept in self.disk.saved]
 
     def test_change_is_written_within_a_second_and_only_once(self) -> None:
         """What changed is on disk soon, and what did not change is not written again."""
@@ -204,7 +247,7 @@ class KeeperTests(SynchronousTestCase):
     def test_end_writes_what_is_left(self) -> None:
         """A change just before the stop is not lost, and nothing is left running."""
         self.standings.set_enabled(ONE, False)
-        self.keeper.stop()
+        self.successResultOf(self.keeper.stop())
         self.assertEqual(self.disk.saved[-1]["disabled"], [{"upstream": "studio", "name": "one"}])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -218,3 +261,84 @@ class KeeperTests(SynchronousTestCase):
         self.clock.advance(EVERY_SECONDS)
         self.assertFalse(self.keeper.failing)
         self.assertEqual(len(self.disk.saved), 1)
+
+    def test_slow_disk_holds_nobody_up(self) -> None:
+        """Writing is the thread's business; however long one takes, there is no second beside it."""
+        self.disk.slow = True
+        self.standings.set_enabled(ONE, False)
+        self.clock.advance(EVERY_SECONDS)
+        self.assertEqual((len(self.disk.begun), self.disk.saved), (1, []))
+        self.standings.set_enabled(TWO, False)
+        self.clock.pump([EVERY_SECONDS] * 5)
+        self.assertEqual(len(self.disk.begun), 1, "one write at a time")
+        self.disk.end_one()
+        self.clock.advance(EVERY_SECONDS)
+        self.disk.end_one()
+        self.assertEqual(self.disabled(), [["one"], ["one", "two"]], "in their order")
+
+    def test_write_is_of_the_moment_in_which_it_begins(self) -> None:
+        """What changes while the thread writes is in the next one, and not half in this."""
+        self.disk.slow = True
+        self.standings.set_enabled(ONE, False)
+        self.clock.advance(EVERY_SECONDS)
+        self.standings.set_enabled(TWO, False)
+        self.disk.end_one()
+        self.assertEqual(self.disabled(), [["one"]])
+
+    def test_whoever_asked_for_it_waits_for_what_he_asked_for(self) -> None:
+        """A save during another one's write comes back after a write of its own; so does the end."""
+        self.disk.slow = True
+        self.standings.set_enabled(ONE, False)
+        first = self.keeper.save()
+        self.standings.set_enabled(TWO, False)
+        second, end = self.keeper.save(), self.keeper.stop()
+        self.disk.end_one()
+        self.successResultOf(first)
+        self.assertNoResult(second)
+        self.assertNoResult(end)
+        self.disk.end_one()
+        self.successResultOf(second)
+        self.successResultOf(end)
+        self.assertEqual(self.disabled(), [["one"], ["one", "two"]])
+        self.assertEqual(self.disk.begun, [], "nobody writes what is written")
+
+    def test_who_leaves_stops_nobodys_write(self) -> None:
+        """A command that is broken off leaves no second write beside the first."""
+        self.disk.slow = True
+        self.standings.set_enabled(ONE, False)
+        left = self.keeper.save()
+        left.cancel()
+        self.failureResultOf(left, CancelledError)
+        self.standings.set_enabled(TWO, False)
+        self.keeper.save()
+        self.assertEqual(len(self.disk.begun), 1)
+        self.disk.end_one()
+        self.disk.end_one()
+        self.assertEqual(self.disabled(), [["one"], ["one", "two"]])
+
+    def test_directory_of_somebody_elses_is_not_written_to(self) -> None:
+        """K8: without the lock nothing is kept, neither now nor in the end."""
+        self.disk.kept = _standings().dump(1000.0, 50_000.0)
+        standings = Standings()
+        keeper = self.keeper_of(standings)
+        keeper.load(owned=False)
+        self.assertEqual(standings.availability(TWO, MODEL, 0.0).state, State.QUARANTINED)
+        keeper.start()
+        standings.set_enabled(ONE, False)
+        self.clock.advance(EVERY_SECONDS)
+        self.successResultOf(keeper.stop())
+        self.assertEqual(self.disk.saved, [])
+
+    def test_nothing_is_kept_of_credentials_that_went(self) -> None:
+        """Who is there no more leaves neither a switch nor a last use; an upstream left out for a while keeps all."""
+        elsewhere = attrs.evolve(ONE, upstream="another")
+        for one in (ONE, TWO, elsewhere):
+            self.standings.set_enabled(one, False)
+            self.standings.release(self.standings.lease(one, MODEL, 0.0))
+        kept = self.disk.kept = self.standings.dump(0.0, 50_000.0)
+        self.assertEqual((len(kept["disabled"]), len(kept["used"])), (3, 3))
+        standings = Standings()
+        self.keeper_of(standings, {"studio": {"two", "three"}}).load()
+        after = standings.dump(0.0, 50_000.0)
+        for rows in (after["disabled"], after["used"]):
+            self.assertEqual({(row["upstream"], row["name"]) for row in rows}, {("studio", "two"), ("another", "one")})

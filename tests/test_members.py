@@ -160,6 +160,21 @@ class FileTests(MembersCase):
         self.successResultOf(self.token(self.member("a")))
         self.assertEqual(self.refreshes, ["a"])
 
+    def test_removed_account_leaves_no_use_behind(self) -> None:
+        """Nor does a request of its that was still under way."""
+        self.put("a")
+        self.put("b")
+        self.members()
+        standings, gone = self.router.standings, self.member("a").credential
+        standings.release(standings.lease(gone, "m", 0.0))
+        under_way = standings.lease(gone, "m", 0.0)
+        (self.directory / "a.json").unlink()
+        self.settle()
+        self.assertEqual(standings.dump(0.0, 0.0)["used"], [])
+        self.assertEqual(standings.in_flight(), {("pool", "a"): 1})
+        standings.release(under_way)
+        self.assertEqual(standings.in_flight(), {})
+
     def test_call_under_way_keeps_its_account(self) -> None:
         """A removed account's request ends as it would have; the next one does not go there."""
         self.put("a")
@@ -324,6 +339,24 @@ class ProjectTests(MembersCase):
         out = self.router.standings.quarantined(self.member("a").credential)
         assert out is not None
         self.assertEqual((out.reason, out.link), (NO_PROJECT, "https://ok.test/v"))
+
+    def test_clear_has_the_project_looked_for_at_once(self) -> None:
+        """Its owner has mended what was missing, and nobody waits for half an hour; a failure is told again."""
+        self.loaded = {"allowedTiers": []}
+        self.put("a", project="")
+        members = self.members()
+        self.clock.advance(0)
+        members.hurry(self.member("a").credential)
+        self.clock.advance(0)
+        self.assertEqual(len([line for line in self.logged if "has no project" in line]), 2)
+        self.loaded = {"currentTier": {"id": "t"}, "cloudaicompanionProject": "found"}
+        members.hurry(self.member("a").credential)
+        self.clock.advance(0)
+        self.assertEqual(self.member("a").credential.project, "found")
+        before = len(self.wire.requests)
+        members.hurry(self.member("a").credential)
+        self.clock.advance(EVERY_SECONDS)
+        self.assertEqual(len(self.wire.requests), before, "where nothing is missing nothing is looked for")
 
     def test_failure_that_may_pass_is_tried_again_sooner(self) -> None:
         """A gateway that starts before its network does not wait half an hour."""

@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.accounts.statedir import StateDirectory
 from gateway.accounts.store import StoreError
+from tests.owners import another_users
 
 
 class StateDirectoryTests(SynchronousTestCase):
@@ -46,3 +47,23 @@ class StateDirectoryTests(SynchronousTestCase):
         target.mkdir(parents=True, mode=0o700)
         self.path.symlink_to(target.absolute())
         self.assertRaises(StoreError, StateDirectory(self.path).open)
+
+    def test_another_users_directory_is_refused_with_the_cure(self) -> None:
+        """P10: whoever owns it could read what is kept there."""
+        self.path.mkdir(parents=True, mode=0o700)
+        error = self.assertRaises(StoreError, StateDirectory(another_users(self.path)).open)
+        self.assertIn("belongs to another user; chown it to the user that runs the gateway", str(error))
+
+    def test_lock_that_cannot_be_opened_is_refused_with_the_cure(self) -> None:
+        """K8: nobody can tell whether another gateway holds it, so this one does not begin."""
+        self.path.mkdir(parents=True, mode=0o700)
+        (self.path / "lock").symlink_to("elsewhere")
+        state = StateDirectory(self.path)
+        error = self.assertRaises(StoreError, state.open)
+        self.assertIn(f"{self.path / 'lock'}: cannot be opened", str(error))
+        self.assertIn("remove it if no gateway runs", str(error))
+        self.assertFalse(state.locked)
+        self.assertFalse((self.path / "elsewhere").exists())
+        (self.path / "lock").unlink()
+        (self.path / "lock").mkdir()
+        self.assertIn("cannot be opened", str(self.assertRaises(StoreError, state.open)))

@@ -10,8 +10,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.accounts.store import Account, StoreError, load, save_refresh_token
+from gateway.accounts.store import Account, StoreError, load, read, save_refresh_token
 from gateway.calls import Secret
+from tests.owners import another_users
 
 
 class StoreCase(SynchronousTestCase):
@@ -56,6 +57,15 @@ class LoadTests(StoreCase):
                 ("d-1", "r5", "", 0),
             ],
         )
+
+    def test_another_users_files_are_refused_with_the_cure(self) -> None:
+        """P10: whoever owns a file could change the accounts in it."""
+        path = self.put("a.json", {"refresh_token": "r"})
+        error = self.assertRaises(StoreError, read, another_users(path))
+        self.assertIn("belongs to another user; chown it to the user that runs the gateway", str(error))
+        path.unlink()
+        error = self.assertRaises(StoreError, load, another_users(self.directory))
+        self.assertIn("belongs to another user", str(error))
 
     def test_directory_that_is_not_there_holds_none(self) -> None:
         """Accounts may be added later."""

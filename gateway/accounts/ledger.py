@@ -57,11 +57,12 @@ class Ledger:
         self.path = directory / "standing.json"
         self._migrations = migrations
 
-    def load(self) -> tuple[dict[str, Any] | None, str]:
+    def load(self, owned: bool = True) -> tuple[dict[str, Any] | None, str]:
         """Return what was kept, None where there is nothing, and a sentence for the log where something is odd.
 
-        An older schema is migrated after a backup; a file that cannot be read is put aside.  Raises LedgerError
-        for a newer schema, OSError where the directory cannot be used.
+        An older schema is migrated after a backup; a file that cannot be read is put aside.  Where the directory is
+        not ``owned``, that is locked, nothing in it is touched.  Raises LedgerError for a newer schema, OSError where
+        the directory cannot be used.
         """
         try:
             text = self.path.read_bytes()
@@ -70,6 +71,8 @@ class Ledger:
         try:
             schema, kept = decode(text)
         except Corrupt as problem:
+            if not owned:
+                return None, f"{self.path} could not be read ({problem}), and cool-downs start afresh"
             aside = self.path.with_suffix(".corrupt")
             os.replace(self.path, aside)
             return None, f"{self.path} could not be read ({problem}); it is now {aside}, and cool-downs start afresh"
@@ -84,12 +87,14 @@ class Ledger:
                 raise LedgerError(
                     f"{self.path}: has schema {schema}, which no version of the gateway wrote; move the file away."
                 )
-            backup = self.path.with_suffix(f".schema{schema}.bak")
-            replace(backup, text)
-            note = f"{self.path} was migrated from schema {schema}; the old one is {backup}"
+            if owned:
+                backup = self.path.with_suffix(f".schema{schema}.bak")
+                replace(backup, text)
+                note = f"{self.path} was migrated from schema {schema}; the old one is {backup}"
             while schema < SCHEMA:
                 kept, schema = self._migrations[schema](kept), schema + 1
-            self.save(kept)
+            if owned:
+                self.save(kept)
         return kept, note
 
     def save(self, kept: Mapping[str, Any]) -> None:

@@ -74,6 +74,12 @@ class Finder:
         self._wanted = {one: self._wanted.get(one) or _Wanted(now) for one in credentials}
         self._next()
 
+    def hurry(self, credential: Credential) -> None:
+        """Ask for a wanted credential's project at once: somebody may have mended what was missing."""
+        if credential in self._wanted:
+            self._wanted[credential] = _Wanted(self._clock.seconds())
+            self._next()
+
     def start(self) -> None:
         """Begin to ask."""
         self._started = True

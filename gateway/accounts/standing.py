@@ -8,7 +8,7 @@ clock and come in as arguments; what is kept over a restart is told in wall time
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import attrs
@@ -234,6 +234,21 @@ class Standings:
         for pair in [pair for pair in self._rests if pair[0] in (credential.owner, _own(credential))]:
             del self._rests[pair]
         self.version += 1
+
+    def forget(self, credential: Credential) -> None:
+        """Take note that a credential is there no more; what is held against its secret or its owner stands."""
+        self.usable(credential)
+        self.usage.forget(_key(credential))
+
+    def retain(self, names: Mapping[str, Set[str]]) -> None:
+        """Of the upstreams that are named, forget the use and the switches of all credentials but these.
+
+        An upstream that the configuration leaves out for a while finds its own as they were.
+        """
+        for upstream, name in [*self._disabled, *self.usage.known()]:
+            if name not in names.get(upstream, (name,)):
+                self._disabled.discard((upstream, name))
+                self.usage.forget((upstream, name))
 
     def rests(self, credential: Credential, now: float) -> dict[str, Availability]:
         """Return the models for which a credential's owner is not known to be good."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -10,6 +11,8 @@ from gateway.accounts.locking import take
 from gateway.accounts.store import StoreError
 
 SOCKET = "admin.sock"
+_DISK = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""What is the disk's fault, and says nothing about who else uses it."""
 ADDRESS_MOST = 107
 """Bytes that a unix socket's address holds, its end not counted: unix(7)."""
 
@@ -32,7 +35,8 @@ class StateDirectory:
     def open(self) -> None:
         """Make the directory where it is not there, check it, and lock it.
 
-        Raises InUse where it is another daemon's, StoreError where others may read it, OSError where it cannot be used.
+        Raises InUse where it is another daemon's, StoreError where others may read it or where nobody can tell
+        whether it is another's, OSError where the disk does not let it be used.
         """
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = self.path.lstat()
@@ -42,7 +46,7 @@ class StateDirectory:
             raise StoreError(f"{self.path}: belongs to another user; chown it to the user that runs the gateway.")
         if stat.S_IMODE(found.st_mode) & 0o077:
             raise StoreError(f"{self.path}: others may read this directory; run: chmod 700 {self.path}")
-        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        lock = self._open_lock(self.path / "lock")
         try:
             take(lock, wait=False)
         except BlockingIOError:
@@ -52,6 +56,18 @@ class StateDirectory:
                 " its own."
             ) from None
         self._lock = lock
+
+    @staticmethod
+    def _open_lock(path: Path) -> int:
+        try:
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno in _DISK or not os.path.lexists(path):
+                raise
+            raise StoreError(
+                f"{path}: cannot be opened ({error.strerror}), so nobody can tell whether another gateway uses this"
+                " directory; chown it to the user that runs the gateway, or remove it if no gateway runs."
+            ) from None
 
     @property
     def locked(self) -> bool:

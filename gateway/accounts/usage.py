@@ -49,7 +49,11 @@ class Usage:
 
     def end(self, credential: Credential) -> None:
         """Take note that a request is over."""
-        self._in_flight[_key(credential)] -= 1
+        key = _key(credential)
+        self._in_flight[key] -= 1
+        if not self._in_flight[key] and key not in self._used:
+            # It was forgotten meanwhile.
+            del self._in_flight[key]
 
     def load(self, credential: Credential) -> tuple[int, int]:
         """Return how busy a credential is: requests in flight, then when it was last chosen."""
@@ -76,6 +80,17 @@ class Usage:
     def last_used(self, credential: Credential) -> float | None:
         """Return when a credential's last request went out, in monotonic seconds; None where none is known."""
         return self._last.get(_key(credential))
+
+    def known(self) -> Iterable[Key]:
+        """Return the credentials, by upstream and name, of whose use something is known."""
+        return list(self._last)
+
+    def forget(self, key: Key) -> None:
+        """Forget a credential's use, but for the requests that are under way."""
+        for known in (self._last, self._kept, self._used, self._turns):
+            known.pop(key, None)
+        if not self._in_flight.get(key):
+            self._in_flight.pop(key, None)
 
     def dump(self, now: float, wall: float) -> list[dict[str, Any]]:
         """Return when each was last used, in wall time."""

@@ -106,6 +106,8 @@ async def acted(scene: Scene, action: str) -> int:
 
 
 def _standing(row: Row) -> str:
+    if row["reason"] == "PROJECT_MISSING":
+        return "out until its project is found, which a gateway that runs looks for again at `accounts clear`"
     if row["state"] == "quarantined":
         return f"quarantined ({row['reason']}); `antigravity accounts clear` ends that"
     if row["state"] == "halted":

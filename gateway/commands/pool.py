@@ -111,12 +111,12 @@ class AtRest:
     async def act(self, action: str, row: Row) -> tuple[Row, bool]:
         """Disable, enable or clear a credential."""
         with _told():
-            return self._oversight.act(action, row["upstream"], row["name"])
+            return await self._oversight.act(action, row["upstream"], row["name"])
 
     async def resume(self, upstream: str) -> bool:
         """Let a halted upstream go on."""
         with _told():
-            return self._oversight.resume(upstream)
+            return await self._oversight.resume(upstream)
 
     async def test(self, row: Row, model: str) -> Row:
         """Try a credential."""

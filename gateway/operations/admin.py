@@ -36,10 +36,10 @@ class Steering(Protocol):
     def status(self) -> Row:
         """Return the state of the upstreams."""
 
-    def act(self, action: str, upstream: str, name: str) -> tuple[Row, bool]:
+    async def act(self, action: str, upstream: str, name: str) -> tuple[Row, bool]:
         """Disable, enable or clear a credential."""
 
-    def resume(self, upstream: str) -> bool:
+    async def resume(self, upstream: str) -> bool:
         """Let a halted upstream go on."""
 
     async def test(self, upstream: str, name: str, model: str = "") -> Row:
@@ -89,8 +89,8 @@ class _Admin:
         return _json(request, {"account": self._steering.account(upstream, name)})
 
     @app.route("/v1/accounts/<upstream>/<path:name>/<any(disable, enable, clear):action>", methods=["POST"])
-    def act(self, request: Request, upstream: str, name: str, action: str) -> bytes:
-        row, changed = self._steering.act(action, upstream, name)
+    async def act(self, request: Request, upstream: str, name: str, action: str) -> bytes:
+        row, changed = await self._steering.act(action, upstream, name)
         _log.info(
             "{who}: {action} {credential}{without}, now {state}",
             who=_who(request),
@@ -113,8 +113,8 @@ class _Admin:
         return _json(request, result)
 
     @app.route("/v1/upstreams/<upstream>/resume", methods=["POST"])
-    def resume(self, request: Request, upstream: str) -> bytes:
-        changed = self._steering.resume(upstream)
+    async def resume(self, request: Request, upstream: str) -> bytes:
+        changed = await self._steering.resume(upstream)
         _log.info(
             "{who}: resume upstream {upstream}{without}",
             who=_who(request),

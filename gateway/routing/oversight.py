@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
+from twisted.internet.defer import succeed
 
 from gateway.accounts.rests import Availability, State
 from gateway.calls import Credential, GatewayError, Option
@@ -34,7 +35,10 @@ class Oversight:
     """The kind of every configured upstream, by name."""
     key_ids: Sequence[str] = ("anonymous",)
     """Whose sessions there may be; see edge.keys."""
-    save: Callable[[], None] = lambda: None
+    save: Callable[[], Awaitable[None]] = lambda: succeed(None)
+    """Keeps what was changed; comes back when it is kept."""
+    hurry: Callable[[Credential], None] = lambda credential: None
+    """Has what a credential lacks looked for at once."""
 
     def accounts(self) -> list[Row]:
         """Return a row for each credential, in the order of the configuration and the files."""
@@ -64,25 +68,26 @@ class Oversight:
             ],
         }
 
-    def act(self, action: str, upstream: str, name: str) -> tuple[Row, bool]:
+    async def act(self, action: str, upstream: str, name: str) -> tuple[Row, bool]:
         """Disable, enable or clear a credential; return its row and whether that changed anything."""
         credential = self._member(upstream, name).credential
         before = self._row(credential)
         standings = self.router.standings
         if action == "clear":
             standings.clear(credential)
+            self.hurry(credential)
         else:
             standings.set_enabled(credential, action == "enable")
-        self._changed()
+        await self._changed()
         after = self._row(credential)
         return after, any(before[key] != after[key] for key in ("state", "reason", "models"))
 
-    def resume(self, upstream: str) -> bool:
+    async def resume(self, upstream: str) -> bool:
         """Let a halted upstream go on; say whether it stood still.  Raises GatewayError."""
         if upstream not in self.upstreams:
             raise _unknown("UPSTREAM_UNKNOWN", "upstream", upstream, list(self.upstreams))
         resumed = self.router.standings.resume(upstream)
-        self._changed()
+        await self._changed()
         return resumed
 
     async def test(self, upstream: str, name: str, model: str = "") -> Row:
@@ -128,10 +133,10 @@ class Oversight:
                 return one, bound
         return (session if _is_fingerprint(session) else candidates[1]), None
 
-    def _changed(self) -> None:
-        self.save()
+    async def _changed(self) -> None:
         # Whoever waits for a credential may have one now.
         self.router.chooser.waiting.offer()
+        await self.save()
 
     def _member(self, upstream: str, name: str) -> Member:
         ours = [member for member in self.router.members if member.credential.upstream == upstream]
