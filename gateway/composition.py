@@ -103,7 +103,14 @@ class Composition:
         )
         resource = api.build(self.router, self.reactor, config.proxy.done_marker)
         self.site = GatewaySite(
-            resource, self.reactor, gate, config.limits, self.recorder, lambda: str(uuid.uuid4())
+            resource,
+            self.reactor,
+            gate,
+            config.limits,
+            self.recorder,
+            lambda: str(uuid.uuid4()),
+            config.timeouts,
+            config.proxy.half_close == "answer",
         )
         self.listers = [
             Lister(upstream.name, self.router, self.reactor, chance) for upstream in config.upstreams

@@ -26,7 +26,7 @@ from gateway.config import Config
 from gateway.operations import logs
 from gateway.operations.adminsocket import AdminSocket
 from gateway.operations.journal import LogRecorder
-from gateway.process import signals
+from gateway.process import descriptors, signals
 from gateway.routing.oversight import Oversight
 from gateway.upstreams.wire import LeanClient, TreqWire, stock_agent
 
@@ -93,6 +93,7 @@ class Gateway(service.Service):
             # What is invented is not kept, and does not get in another simulation's way.
             self._scratch = tempfile.TemporaryDirectory(prefix="antigravity-")
             self._config = self._simulated(self._start_simulator(), self._scratch.name)
+        self._config = descriptors.clamped(self._config)
         self._open_state()
         agent, pool = stock_agent(self._reactor, self._config.timeouts.connect)
         self._close_pool = pool.closeCachedConnections

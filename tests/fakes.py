@@ -493,6 +493,8 @@ class Edge:
         done_marker: DoneMarker = DoneMarker.AUTO,
         hosts: Sequence[str] = (),
         origins: Sequence[str] = (),
+        timeouts: Timeouts | None = None,
+        answers_half_closed: bool = False,
         **changes: Any,
     ) -> Edge:
         """Put a gateway together; with ``keys`` it asks clients for one, ``changes`` are the router's."""
@@ -500,7 +502,8 @@ class Edge:
         limits = limits or Limits()
         given = (member(UPSTREAM_CANARY), member(UPSTREAM_CANARY + "-2")) if members is None else members
         named = [attrs.evolve(one, credential=attrs.evolve(one.credential, label=LABEL)) for one in given]
-        routing = router(wire, clock, *named, recorder=recorder, limits=limits, **changes)
+        timeouts = timeouts or Timeouts()
+        routing = router(wire, clock, *named, recorder=recorder, limits=limits, timeouts=timeouts, **changes)
         ring = KeyRing(tuple(hashlib.sha256(key.encode()).digest() for key in keys))
         gate = Gate(
             ring,
@@ -514,7 +517,13 @@ class Edge:
         ids = (f"id-{number}" for number in itertools.count(1))
         resource = api.build(routing, clock, done_marker)
         return cls(
-            clock, wire, recorder, routing, GatewaySite(resource, clock, gate, limits, recorder, lambda: next(ids))
+            clock,
+            wire,
+            recorder,
+            routing,
+            GatewaySite(
+                resource, clock, gate, limits, recorder, lambda: next(ids), routing.timeouts, answers_half_closed
+            ),
         )
 
     def connect(self) -> Client:

@@ -91,11 +91,9 @@ ERRORS: tuple[tuple[str, str, str], ...] = (
     ('"a b": 1\n' + STUDIO, '["a b"]', "unknown"),
     # Later versions.
     ("admin: {}\n" + STUDIO, "admin", "not served by this version yet; remove it"),
-    ("proxy: {half_close: leave}\n" + STUDIO, "proxy.half_close", "not served by this version yet"),
     (studio("proxy: x"), "upstreams.studio.proxy", "not served by this version yet; remove it"),
     ("upstreams: {cloud: {kind: vertex}}", "upstreams.cloud", "it has no credentials"),
     (credential("service_account_file: x"), "credentials[0].service_account_file", "only kind vertex has this"),
-    ("limits: {streams: 1}\n" + STUDIO, "limits.streams", "not served by this version yet"),
     # YAML.
     ("proxy: {listen: [\n", "line 2, column 1", "mend the YAML"),
     ("proxy:\n  listen: a\n listen: b\n", "line 3, column 2", "mend the YAML"),
@@ -221,6 +219,16 @@ ERRORS: tuple[tuple[str, str, str], ...] = (
     ("limits: {body: -5}\n" + STUDIO, "limits.body", "out of range"),
     ("limits: {head: 1GiB}\n" + STUDIO, "limits.head", "write 1024 to 1048576 bytes"),
     ("limits: {target: false}\n" + STUDIO, "limits.target", "a yes or no, not an amount"),
+    # What the door allows.
+    ("proxy: {half_close: stay}\n" + STUDIO, "proxy.half_close", "leave, answer"),
+    ("limits: {streams: 0}\n" + STUDIO, "limits.streams", "write 1 to"),
+    ("limits: {connections: 0}\n" + STUDIO, "limits.connections", "write 1 to"),
+    ("limits: {key_concurrent: -1}\n" + STUDIO, "limits.key_concurrent", "write 0 to"),
+    ("limits: {key_per_minute: 1.5}\n" + STUDIO, "limits.key_per_minute", "write 0 to"),
+    ("limits: {body_rate: 0}\n" + STUDIO, "limits.body_rate", "write 1 to"),
+    ("limits: {buffered: 1MiB}\n" + STUDIO, "limits.buffered", "raise limits.buffered"),
+    ("limits: {body: 2GiB}\n" + STUDIO, "limits.body", "raise limits.buffered"),
+    ("timeouts: {head: 0}\n" + STUDIO, "timeouts.head", "more than 0"),
     # Names and origins.
     ("proxy: {hosts: x}\n" + STUDIO, "proxy.hosts", "not a list"),
     ("proxy: {hosts: [1]}\n" + STUDIO, "proxy.hosts[0]", "write the value in quotes"),
@@ -355,7 +363,8 @@ class Reading(Files):
         config = self.load(STUDIO)
         self.assertEqual(config.proxy, ProxyConfig(("tcp:8045:interface=127.0.0.1",)))
         self.assertEqual(config.timeouts, Timeouts(10, 600, 120, 120, 600, 60))
-        self.assertEqual(attrs.astuple(config.limits), (104857600, 67108864, 16384, 8192, 100))
+        sizes, numbers = (104857600, 67108864, 16384, 8192), (100, 1024, 1073741824, 10000, 5000, 0, 0)
+        self.assertEqual(attrs.astuple(config.limits), sizes + numbers)
         self.assertEqual((config.routing.max_attempts, config.routing.aliases), (3, ()))
         self.assertEqual(config.log, LogConfig("info", "auto"))
         self.assertEqual(config.upstreams[0].base_urls, ("https://generativelanguage.googleapis.com",))

@@ -10,15 +10,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.iweb import IRequest
 from zope.interface.verify import verifyClass, verifyObject
 
-from gateway.config import Limits
+from gateway.config import Limits, Timeouts
 from gateway.edge.channel import HEADERS_MOST
 from gateway.edge.request import LINGER_SECONDS, GatewayRequest
-from gateway.edge.site import IDLE_SECONDS, KEEP_SECONDS
+from gateway.edge.site import KEEP_SECONDS
 from tests.fakes import ANSWER, BODY, SSE, Answer, Client, Edge, FakeExchange, event, ok, sse
 
 PATH = "/v1beta/models/gemini-2.5-flash:generateContent"
 STREAM = "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse"
 KEY = ("x-goog-api-key", "right-key")
+IDLE_SECONDS = Timeouts().keep_alive
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 

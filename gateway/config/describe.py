@@ -10,6 +10,8 @@ from gateway.calls import Terms
 from gateway.config import listeners
 from gateway.config.values import AuthMode, Config, ProxyConfig, UpstreamConfig
 
+_COUNTS = ("queue", "connections", "streams")
+
 
 def describe(config: Config) -> str:
     """Return several lines, for ``--check`` and the log at start."""
@@ -97,7 +99,9 @@ def _join(words: Iterable[str]) -> str:
 
 
 def _limit(name: str, value: int) -> str:
-    return f"{value} requests" if name == "queue" else _size(value)
+    if name.startswith("key_"):
+        return str(value) if value else "none"
+    return str(value) if name in _COUNTS else _size(value)
 
 
 def _size(value: int) -> str:

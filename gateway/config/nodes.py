@@ -15,7 +15,7 @@ Fields = Mapping[str, "Node"]
 
 KNOWN: Mapping[str, tuple[str, ...]] = {
     "file": ("proxy", "upstreams", "routing", "timeouts", "limits", "models", "state_dir", "log"),
-    "proxy": ("listen", "auth_mode", "api_key", "operator_key", "hosts", "origins", "done_marker"),
+    "proxy": ("listen", "auth_mode", "api_key", "operator_key", "hosts", "origins", "half_close", "done_marker"),
     "upstream": (
         "kind",
         "base_urls",
@@ -55,8 +55,32 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
     "envelope": ("profile", "user_agent", "request_type"),
     "routing": ("max_attempts", "aliases", "strategy", "sessions"),
     "sessions": ("limit", "seconds"),
-    "timeouts": ("connect", "first_byte_unary", "first_event_stream", "idle", "budget", "drain", "queue"),
-    "limits": ("body", "event", "head", "target", "queue"),
+    "timeouts": (
+        "connect",
+        "first_byte_unary",
+        "first_event_stream",
+        "idle",
+        "budget",
+        "drain",
+        "queue",
+        "head",
+        "body",
+        "write",
+        "keep_alive",
+    ),
+    "limits": (
+        "body",
+        "event",
+        "head",
+        "target",
+        "body_rate",
+        "buffered",
+        "connections",
+        "streams",
+        "queue",
+        "key_concurrent",
+        "key_per_minute",
+    ),
     "model": ("input_token_limit", "output_token_limit", "methods"),
     "log": ("level", "format"),
 }
@@ -64,9 +88,7 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
 
 LATER: Mapping[str, tuple[str, ...]] = {
     "file": ("admin",),
-    "proxy": ("half_close",),
     "upstream": ("proxy",),
-    "limits": ("connections", "streams"),
 }
 """What the gateway's design has and this version does not."""
 

@@ -29,6 +29,7 @@ from gateway.config.values import (
 
 LEVELS = ("debug", "info", "warn", "error")
 FORMATS = ("auto", "text", "json")
+HALF_CLOSES = ("leave", "answer")
 STRATEGIES = ("sticky", "round_robin", "least_used")
 
 _ALIAS_PATTERN = re.compile(r"[A-Za-z0-9._@/+:*-]+\Z")
@@ -40,6 +41,15 @@ _LIMIT_RANGES = {
     "event": (1024, 4 * _GIB),
     "head": (1024, 1024**2),
     "target": (256, 64 * 1024),
+    "body_rate": (1, 1024**2),
+    "buffered": (1024, 1024 * _GIB),
+}
+_COUNT_RANGES = {
+    "queue": (1, 10**6),
+    "connections": (1, 10**6),
+    "streams": (1, 10**6),
+    "key_concurrent": (0, 10**6),
+    "key_per_minute": (0, 10**6),
 }
 
 
@@ -114,6 +124,7 @@ def _proxy(node: Node) -> ProxyConfig:
         optional(fields, "operator_key", digests, default.operator_keys),
         optional(fields, "hosts", _hosts, default.hosts),
         optional(fields, "origins", _origins, default.origins),
+        optional(fields, "half_close", lambda n: n.choice(HALF_CLOSES), default.half_close),
     )
     _judge(proxy, fields, node.context)
     return proxy
@@ -249,7 +260,15 @@ def _timeouts(node: Node) -> Timeouts:
 def _limits(node: Node) -> Limits:
     fields = node.fields("limits")
     sizes = {name: fields[name].size(*bounds) for name, bounds in _LIMIT_RANGES.items() if name in fields}
-    return Limits(**sizes, queue=optional(fields, "queue", lambda n: n.integer(1, 10**6), Limits().queue))
+    counts = {name: fields[name].integer(*bounds) for name, bounds in _COUNT_RANGES.items() if name in fields}
+    limits = Limits(**sizes, **counts)
+    if limits.buffered < limits.body:
+        named = fields.get("buffered") or fields["body"]
+        raise named.error(
+            "not even one body of the size that limits.body allows would fit into limits.buffered",
+            "raise limits.buffered, or lower limits.body",
+        )
+    return limits
 
 
 def _log(node: Node) -> LogConfig:

@@ -50,6 +50,8 @@ class ProxyConfig:
     below it."""
     origins: tuple[str, ...] = ()
     """Browser origins whose pages may use the gateway, in plain form."""
+    half_close: str = "leave"
+    """``leave`` or ``answer``: what a client's FIN is before its answer is complete."""
 
     @property
     def keys(self) -> tuple[bytes, ...]:
@@ -198,6 +200,14 @@ class Timeouts:
     drain: float = 60.0
     queue: float = 0.0
     """For a credential to become free; 0: requests do not wait."""
+    head: float = 10.0
+    """For a client's whole head."""
+    body: float = 10.0
+    """For how long a client's body may be slower than ``limits.body_rate``."""
+    write: float = 120.0
+    """During which a client takes nothing of what waits for it."""
+    keep_alive: float = 75.0
+    """For a connection's next request."""
 
 
 @frozen
@@ -210,6 +220,17 @@ class Limits:
     target: int = 8 * 1024
     queue: int = 100
     """Requests that wait for a credential."""
+    body_rate: int = 1024
+    """Bytes a second that a client's body has to come with."""
+    buffered: int = 1024 * MIB
+    """The bodies of all requests under way."""
+    connections: int = 10_000
+    """Of clients."""
+    streams: int = 5_000
+    key_concurrent: int = 0
+    """Requests under way with one client key; 0 for no limit."""
+    key_per_minute: int = 0
+    """Requests a minute with one client key; 0 for no limit."""
 
 
 @frozen

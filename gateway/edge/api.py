@@ -88,6 +88,8 @@ class _Api:
     @app.route("/<any(v1beta, v1, v1alpha):version>/models/<model:model>:<verb>", methods=["POST"])
     async def call(self, request: GatewayRequest, version: str, model: str, verb: str) -> None:
         call = self._understood(request, version, model, verb)
+        if call.streams:
+            request.take_stream()
         request.journal.requested_model, request.journal.model = call.requested_model, call.model
         request.journal.session = call.session
         reply = await self._routing.run(call, request.journal)

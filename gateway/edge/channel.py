@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.http_headers import Headers as Fields
+from zope.interface import implementer
 
 from gateway.calls import GatewayError, Headers
 from gateway.config import Limits
 from gateway.edge import errors
+from gateway.edge.pace import Late, Phase
+from gateway.edge.paced import PacedChannel, Timed
 
 HEADERS_MOST = 100
 JSON_TYPE = b"application/json; charset=UTF-8"
@@ -21,6 +25,8 @@ class Begun(Protocol):
     """What a connection needs of its requests."""
 
     begun: bool
+    refused: bool
+    reason: str
     responseHeaders: Fields
 
     def begin(self, method: bytes, target: bytes, version: bytes) -> None:
@@ -29,8 +35,11 @@ class Begun(Protocol):
     def fail(self, error: GatewayError) -> None:
         """Write an error of the gateway's own, except for its end."""
 
+    def refuse(self, error: GatewayError) -> None:
+        """Answer now and take no more of the body."""
 
-class Door(Protocol):
+
+class Door(Timed, Protocol):
     """What a connection needs of its site."""
 
     limits: Limits
@@ -56,7 +65,7 @@ def common_headers(request_id: str, origin: str) -> Headers:
     )
 
 
-class GatewayChannel(http.HTTPChannel):
+class GatewayChannel(PacedChannel):
     """Tells the request its head before the body is chosen a place, and answers what it cannot parse in JSON."""
 
     maxHeaders = HEADERS_MOST
@@ -110,6 +119,25 @@ class GatewayChannel(http.HTTPChannel):
                 self._answer(error)
         self.loseConnection()
 
+    def late(self, late: Late) -> None:
+        """See PacedChannel."""
+        request: Begun | None = self.requests[-1] if self.requests else None
+        if late is Late.UNTAKEN:
+            if request is not None:
+                request.reason = "CLIENT_STALLED"
+            transport: Any = self.transport
+            transport.abortConnection()
+            return
+        if late is Late.BODY and request is not None:
+            if request.refused:
+                # It has been answered, and has a deadline of its own for what it still sends.
+                return
+            request.refuse(_SLOW_BODY)
+        elif late is Late.HEAD and self.pace.begun:
+            # A connection on which nothing came is closed without a word: browsers open some ahead.
+            self._answer(_SLOW_HEAD)
+        self.loseConnection()
+
     def _fault(self) -> GatewayError:
         """Say what is wrong with a request that cannot be parsed."""
         if self._receivedHeaderSize <= self.totalHeadersSize and self._receivedHeaderCount <= self.maxHeaders:
@@ -134,14 +162,47 @@ class GatewayChannel(http.HTTPChannel):
 
     def _answer(self, error: GatewayError) -> None:
         """Write an error for what never became a request."""
-        body = errors.body(error)
-        fields = (
-            *common_headers(self.site.new_id(), "gateway"),
-            (b"Content-Type", JSON_TYPE),
-            (b"Content-Length", b"%d" % len(body)),
-            (b"Connection", b"close"),
-        )
-        reason = http.RESPONSES.get(error.code, b"")
-        head = b"".join(b"%s: %s\r\n" % field for field in fields)
         transport: Any = self.transport
-        transport.write(b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (error.code, reason, head, body))
+        transport.write(whole_answer(error, self.site.new_id()))
+
+
+@implementer(IHalfCloseableProtocol)
+class PatientChannel(GatewayChannel):
+    """One that answers a client that has closed its half: only a reset is leaving (``proxy.half_close: answer``)."""
+
+    def readConnectionLost(self) -> None:
+        """Close unless there is something to answer; asked again after each answer.  See IHalfCloseableProtocol."""
+        if self.pace.phase is not Phase.ANSWER:
+            self.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """See IHalfCloseableProtocol."""
+
+
+def whole_answer(error: GatewayError, request_id: str) -> bytes:
+    """Return an error as an HTTP answer after which the connection is closed."""
+    body = errors.body(error)
+    fields = (
+        *common_headers(request_id, "gateway"),
+        *errors.headers(error),
+        (b"Content-Type", JSON_TYPE),
+        (b"Content-Length", b"%d" % len(body)),
+        (b"Connection", b"close"),
+    )
+    reason = http.RESPONSES.get(error.code, b"")
+    head = b"".join(b"%s: %s\r\n" % field for field in fields)
+    return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (error.code, reason, head, body)
+
+
+_SLOW_HEAD = GatewayError(
+    408,
+    "DEADLINE_EXCEEDED",
+    "HEAD_TOO_SLOW",
+    "The request's head did not come within the time that this gateway allows for it (timeouts.head).",
+)
+_SLOW_BODY = GatewayError(
+    408,
+    "DEADLINE_EXCEEDED",
+    "BODY_TOO_SLOW",
+    "The request's body came more slowly than this gateway allows (limits.body_rate, timeouts.body).",
+)

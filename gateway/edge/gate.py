@@ -13,6 +13,7 @@ from gateway.edge.keys import ANONYMOUS, NO_KEYS, KeyRing
 from gateway.edge.origins import NO_BROWSER, NO_ORIGINS, Browser, Origins
 
 HEALTH = "/healthz"
+KEY_INVALID = "CLIENT_KEY_INVALID"
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 
 
@@ -48,6 +49,8 @@ class Admitted:
     """Who is calling; one name for everybody where no key is asked for."""
     credential: str | None = None
     """The label of the one credential that the operator lets serve it."""
+    counts: bool = True
+    """Whether it counts against what its key may have; ``/healthz`` and OPTIONS do not."""
     settled: Headers | None = None
     """Where it is OPTIONS, which needs nothing more than 204 and these header fields."""
 
@@ -82,7 +85,7 @@ class Gate:
         self._judge_sender(head)
         if head.method == b"OPTIONS":
             # Browsers ask it without a key before they send one; it tells nothing that is not in the documents.
-            return Admitted("/", ANONYMOUS, settled=self.origins.options(head.browser))
+            return Admitted("/", ANONYMOUS, counts=False, settled=self.origins.options(head.browser))
         path, problem = self._path(head.path)
         key_id = ANONYMOUS
         if self.authenticates and not (self.open_health and path == HEALTH):
@@ -91,7 +94,7 @@ class Gate:
                 raise GatewayError(
                     401,
                     "UNAUTHENTICATED",
-                    "CLIENT_KEY_INVALID",
+                    KEY_INVALID,
                     "This gateway needs one of its own keys, which is not a Google key: send it as x-goog-api-key,"
                     " x-api-key, Authorization: Bearer, or ?key=.",
                     headers=((b"www-authenticate", b'Bearer realm="antigravity-gateway"'),),
@@ -111,7 +114,7 @@ class Gate:
             )
         if head.content_length is not None and head.content_length > self.body_limit:
             raise self.too_large()
-        return Admitted(path, key_id, self._credential(head))
+        return Admitted(path, key_id, self._credential(head), path != HEALTH)
 
     def _judge_sender(self, head: Head) -> None:
         """Raise GatewayError where the request is meant for somebody else, or comes from a foreign page."""

@@ -22,11 +22,14 @@ from gateway.config import Limits
 from gateway.dialects.gemini import summary
 from gateway.dialects.guard import Guard, GuardError
 from gateway.edge import errors
+from gateway.edge.allowance import Allowances
 from gateway.edge.channel import JSON_TYPE, GatewayChannel, common_headers
-from gateway.edge.gate import Admitted, Gate, Head
+from gateway.edge.gate import KEY_INVALID, Admitted, Gate, Head
 from gateway.edge.gathering import Gathering
+from gateway.edge.guesses import Guesses
 from gateway.edge.keys import carried
 from gateway.edge.origins import Browser
+from gateway.edge.room import Room
 
 LINGER_SECONDS = 15.0
 """How long a refused request's body is read, so that the refusal can be read."""
@@ -42,6 +45,9 @@ class House(Protocol):
     clock: IReactorTime
     gate: Gate
     limits: Limits
+    room: Room
+    allowances: Allowances
+    guesses: Guesses
     recorder: Recorder
     new_id: Callable[[], str]
     resource: IResource
@@ -78,10 +84,15 @@ class GatewayRequest(server.Request):
         super().__init__(channel, *args, parsePOSTFormSubmission=False, **named)
         self.gateway = cast(House, channel.site)
         self._gathered = Gathering()
-        self._received = 0
+        self.received = 0
+        """Bytes of the body."""
+        self._held = 0
+        """How many of them count against limits.buffered."""
+        self._streaming = False
+        self._counted = False
         self._discarded_to = 0
         self._guard: Guard | None = None
-        self._refused = False
+        self.refused = False
         self._settled: Headers | None = None
         self._linger: IDelayedCall | None = None
 
@@ -115,8 +126,12 @@ class GatewayRequest(server.Request):
         self.shared = gate.origins.headers(head.browser)
         try:
             admitted = gate.judge(head)
+            self.gateway.room.expect(length or 0)
+            if admitted.counts:
+                self.gateway.allowances.enter(admitted.key_id, self.journal.started)
+                self._counted = True
         except GatewayError as error:
-            self.refuse(error)
+            self.refuse(self._guessed(head, error))
         else:
             self._admit(admitted)
 
@@ -144,6 +159,13 @@ class GatewayRequest(server.Request):
             encodings=values(b"content-encoding", []),
         )
 
+    def _guessed(self, head: Head, error: GatewayError) -> GatewayError:
+        """Return what a client is told: of wrong keys, that it has tried too many, where it has."""
+        if error.reason != KEY_INVALID or not head.keys:
+            return error
+        wrong = self.gateway.guesses.failed(self.journal.peer, len(set(head.keys)), self.journal.started)
+        return wrong or error
+
     def _admit(self, admitted: Admitted) -> None:
         self.key_id = admitted.key_id
         self.fixed = admitted.credential
@@ -154,9 +176,10 @@ class GatewayRequest(server.Request):
 
     def refuse(self, error: GatewayError) -> None:
         """Answer now and take no more of the body; the connection closes when the client is through."""
-        self._refused = True
+        self.refused = True
         self._gathered.drop()
-        self._discarded_to = self._received + self.gateway.limits.body
+        self._give_back()
+        self._discarded_to = self.received + self.gateway.limits.body
         self.channel.persistent = 0
         self.requestHeaders.removeHeader(b"expect")
         self.responseHeaders.setRawHeaders(b"connection", [b"close"])
@@ -165,18 +188,24 @@ class GatewayRequest(server.Request):
 
     def handleContentChunk(self, data: bytes) -> None:
         """Take the body's next bytes.  Called by the channel; see http.Request."""
-        self._received += len(data)
-        if self._refused:
-            if self._received > self._discarded_to:
+        self.received += len(data)
+        if self.refused:
+            if self.received > self._discarded_to:
                 self.loseConnection()
             return
         if self._settled is not None:
-            if self._received > UNWANTED_BYTES:
+            if self.received > UNWANTED_BYTES:
                 self.loseConnection()
             return
-        if self._received > self.gateway.limits.body:
+        if self.received > self.gateway.limits.body:
             self.refuse(self.gateway.gate.too_large())
             return
+        try:
+            self.gateway.room.take(len(data))
+        except GatewayError as error:
+            self.refuse(error)
+            return
+        self._held += len(data)
         self._gathered.add(data)
         if self._guard is not None:
             self._checked(self._guard.feed, data)
@@ -189,12 +218,12 @@ class GatewayRequest(server.Request):
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Process the whole request.  Called by the channel; see http.Request."""
-        if self._guard is not None and not self._refused:
+        if self._guard is not None and not self.refused:
             self._checked(self._guard.end)
         if self._settled is not None:
             self.reply(204, self._settled)
             self.finish()
-        elif self._refused:
+        elif self.refused:
             self.finish()
         else:
             self.process()
@@ -207,6 +236,21 @@ class GatewayRequest(server.Request):
             self.render(self.gateway.resource)
         except Exception:
             self.processingFailed(Failure())
+
+    def take_stream(self) -> None:
+        """Make room for a stream, which is given back with the request's end; raises GatewayError."""
+        self.gateway.room.take_stream()
+        self._streaming = True
+
+    def _give_back(self) -> None:
+        self.gateway.room.give(self._held)
+        self._held = 0
+        if self._streaming:
+            self.gateway.room.give_stream()
+            self._streaming = False
+        if self._counted:
+            self.gateway.allowances.leave(self.key_id)
+            self._counted = False
 
     def body(self) -> bytes:
         """Return the request's body, once."""
@@ -258,6 +302,7 @@ class GatewayRequest(server.Request):
     def _report(self, result: object) -> None:
         if self._linger is not None and self._linger.active():
             self._linger.cancel()
+        self._give_back()
         if self.last_usage:
             self.usage, self.finish_reason = summary(self.last_usage)
         left = isinstance(result, Failure)
@@ -270,7 +315,7 @@ class GatewayRequest(server.Request):
                 reason,
                 self.origin,
                 self.gateway.clock.seconds() - self.journal.started,
-                self._received,
+                self.received,
                 self.sentLength,
                 self.usage,
                 self.finish_reason,

@@ -6,20 +6,26 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.web import http, server
 from twisted.web.resource import IResource
 
 from gateway.calls import Recorder
-from gateway.config import Limits
-from gateway.edge.channel import GatewayChannel
+from gateway.config import Limits, Timeouts
+from gateway.edge.allowance import Allowances
+from gateway.edge.channel import GatewayChannel, PatientChannel, whole_answer
 from gateway.edge.gate import Gate
+from gateway.edge.guesses import Guesses
+from gateway.edge.overflow import Overflow
+from gateway.edge.pace import Paces
+from gateway.edge.paced import Rounds
 from gateway.edge.request import GatewayRequest
+from gateway.edge.room import Room, overloaded
 
-IDLE_SECONDS = 75.0
-"""How long a connection may wait for its next request, and a body for its next bytes."""
 KEEP_SECONDS = 1.0
 """While stopping: how long a connection that was not told of it may still send a request."""
+
+_FULL = overloaded("as many connections as it may (limits.connections)")
 
 
 class GatewaySite(server.Site):
@@ -39,8 +45,20 @@ class GatewaySite(server.Site):
         limits: Limits,
         recorder: Recorder,
         new_id: Callable[[], str],
+        timeouts: Timeouts | None = None,
+        answers_half_closed: bool = False,
     ) -> None:
-        super().__init__(resource, requestFactory=GatewayRequest, timeout=IDLE_SECONDS, reactor=clock)
+        # Its own timer would be set and reset by every request; the rounds look after all connections.
+        super().__init__(resource, requestFactory=GatewayRequest, timeout=None, reactor=clock)
+        if answers_half_closed:
+            self.protocol = PatientChannel
+        timeouts = timeouts or Timeouts()
+        self.paces = Paces(timeouts.head, timeouts.body, limits.body_rate, timeouts.keep_alive, timeouts.write)
+        self.room = Room(limits)
+        self.allowances = Allowances(limits)
+        self.guesses = Guesses()
+        self.rounds = Rounds(clock)
+        self._overflow = Overflow(clock, lambda: whole_answer(_FULL, new_id()))
         self.clock = clock
         self.gate = gate
         self.limits = limits
@@ -53,6 +71,12 @@ class GatewaySite(server.Site):
         """Whether what was still under way has been cut off."""
         self._busy = 0
         self._drained: Deferred[None] | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """Return the protocol of a new connection; see IProtocolFactory."""
+        if len(self.channels) >= self.limits.connections:
+            return self._overflow.protocol()
+        return super().buildProtocol(addr)
 
     def log(self, request: http.Request) -> None:
         """Write no access log: every request reports its end to the recorder, without the query's key."""

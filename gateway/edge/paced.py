@@ -1,0 +1,116 @@
+"""A connection whose client has to keep a pace, and the round that looks after all of them.
+
+One timer for all connections looks once a second at those that are due, so that a request sets and resets none.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+from twisted.web import http
+
+from gateway.edge.pace import Late, Pace, Paces
+
+ROUND_SECONDS = 1.0
+
+
+class Timed(Protocol):
+    """What a connection needs of its site to be looked after."""
+
+    clock: IReactorTime
+    paces: Paces
+    rounds: Rounds
+
+
+class PacedChannel(http.HTTPChannel):
+    """Tells its pace what happens on it."""
+
+    site: Timed
+    pace: Pace
+
+    def connectionMade(self) -> None:
+        """See HTTPChannel."""
+        self._now = self.site.clock.seconds
+        self.pace = Pace.of(self.site.paces, self._now())
+        super().connectionMade()
+        self.site.rounds.add(self)
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        """See HTTPChannel."""
+        self.site.rounds.remove(self)
+        super().connectionLost(reason)
+
+    def dataReceived(self, data: bytes) -> None:
+        """See HTTPChannel."""
+        self.pace.came(self._now())
+        super().dataReceived(data)
+
+    def allHeadersReceived(self) -> None:
+        """See HTTPChannel."""
+        self.pace.head_over(self._now())
+        super().allHeadersReceived()
+
+    def allContentReceived(self) -> None:
+        """See HTTPChannel."""
+        self.pace.body_over(self._now())
+        super().allContentReceived()
+
+    def requestDone(self, request: http.Request) -> None:
+        """See HTTPChannel."""
+        self.pace.answered(self._now())
+        super().requestDone(request)
+
+    def resumeProducing(self) -> None:
+        """See HTTPChannel."""
+        self.pace.drained()
+        super().resumeProducing()
+
+    def look(self, now: float) -> None:
+        """See whether the client keeps its pace."""
+        received = self.requests[-1].received if self.requests else 0
+        late = self.pace.judge(now, received, unsent(self.transport))
+        if late is not None:
+            self.late(late)
+
+    def late(self, late: Late) -> None:
+        """The client does not keep its pace: end it."""
+        raise NotImplementedError
+
+
+class Rounds:
+    """Looks at every connection that is due, once a second as long as there is one."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self.channels: set[Any] = set()
+        self._timer: IDelayedCall | None = None
+
+    def add(self, channel: PacedChannel) -> None:
+        """Look after a connection."""
+        self.channels.add(channel)
+        if self._timer is None:
+            self._timer = self._clock.callLater(ROUND_SECONDS, self._round)
+
+    def remove(self, channel: PacedChannel) -> None:
+        """Forget a connection."""
+        self.channels.discard(channel)
+        if not self.channels and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _round(self) -> None:
+        self._timer = self._clock.callLater(ROUND_SECONDS, self._round)
+        now = self._clock.seconds()
+        for channel in [one for one in self.channels if one.pace.due <= now]:
+            channel.look(now)
+
+
+def unsent(transport: Any) -> int:
+    """Return how many bytes wait in the process for the client to take them; 0 where the transport does not say."""
+    while (below := getattr(transport, "transport", None)) is not None:
+        # TLS stands between the connection and its socket.
+        transport = below
+    buffered = getattr(transport, "dataBuffer", None)
+    return 0 if buffered is None else len(buffered) - transport.offset + transport._tempDataLen

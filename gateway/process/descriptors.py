@@ -1,0 +1,41 @@
+"""How many connections the process has file descriptors for.  Reads a limit of the process's, and raises it."""
+
+from __future__ import annotations
+
+import resource
+
+import attrs
+
+from gateway.config import Config
+
+RESERVED = 48
+"""Descriptors for everything else: listeners, files, the log, and the connections that are being turned away."""
+
+
+def connections_within(wanted: int, descriptors: int) -> int:
+    """Return how many connections fit: each may need a second descriptor, towards upstream."""
+    return max(1, min(wanted, (descriptors - RESERVED) // 2))
+
+
+def fit(wanted: int) -> int:
+    """Raise the soft limit as far as ``wanted`` connections need it, and return how many there may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 2 * wanted + RESERVED
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return wanted if soft == resource.RLIM_INFINITY else connections_within(wanted, soft)
+
+
+def clamped(config: Config) -> Config:
+    """Lower ``limits.connections`` to what the process has descriptors for, with a warning."""
+    wanted = config.limits.connections
+    fitting = fit(wanted)
+    if fitting >= wanted:
+        return config
+    warning = (
+        f"this process has file descriptors for {fitting} connections of the {wanted} that limits.connections allows,"
+        " and takes no more: raise its limit (LimitNOFILE= in systemd, ulimit -n)"
+    )
+    limits = attrs.evolve(config.limits, connections=fitting)
+    return attrs.evolve(config, limits=limits, warnings=(*config.warnings, warning))
