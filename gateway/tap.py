@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,10 +67,14 @@ daemon that logs to twistd.log."""
 
 def makeService(options: Options) -> IService:
     """Return the service that the options ask for; nothing is opened before it starts."""
-    from twisted.internet import reactor
+    from twisted.internet import reactor as default_reactor
 
     from gateway.service import Gateway
 
+    reactor: Any = default_reactor
+    # Twisted counts by the wall clock, which is set now and then: by hours, after a sleep or a bad start.  Rests and
+    # timers are durations.  Nothing is scheduled yet.
+    reactor.seconds = time.monotonic
     twistd: Mapping[str, Any] = options.parent or {}
     return Gateway(options["loaded"], reactor, twistd, options["simulated"])
 
