@@ -101,7 +101,7 @@ class DecoderTests(SynchronousTestCase):
                 self.assertEqual(decoded([head, tail]), payloads, f"{name}, split after {head!r}")
 
     def test_the_standards_cases_give_their_payloads_at_every_split(self) -> None:
-        """C9: field names, colons, spaces, comments, marks and line ends as the HTML standard has them."""
+        """C9/X: field names, colons, spaces, comments, marks and line ends as the HTML standard has them."""
         for name, text, payloads in HTML_STANDARD:
             self.assertEqual(decoded([text]), payloads, name)
             self.assertEqual(decoded(single_bytes(text)), payloads, f"{name}, byte by byte")

@@ -21,6 +21,7 @@ from gateway.upstreams.durations import SHORT, retry_after
 from gateway.upstreams.exchange import Exchange, Wire, WireError
 
 ERROR_BODY_BYTES = 256 * 1024
+_PLAIN = (b"", b"identity")
 
 
 @attrs.frozen
@@ -77,6 +78,12 @@ class Asker:
         try:
             exchange = await self.wire.open(request, seconds)
             left = max(seconds - (self.clock.seconds() - started), 0.001)
+            if exchange.headers.get(b"content-encoding", b"").strip().lower() not in _PLAIN:
+                # It was not asked for, and a small one can unpack to gigabytes: none is unpacked.
+                exchange.abort()
+                if exchange.status == 200:
+                    return Failure(unanswered.transport("encoded", call.streams))
+                return self._refused(exchange, b"")
             if exchange.status != 200:
                 return await self._judged(exchange, left)
             if call.streams:
@@ -98,6 +105,9 @@ class Asker:
             body = await self._read(exchange, ERROR_BODY_BYTES, seconds)
         except WireError:
             body = b""
+        return self._refused(exchange, body)
+
+    def _refused(self, exchange: Exchange, body: bytes) -> Failure:
         wall = self.wall_seconds()
         verdict = verdicts.judge(exchange.status, exchange.headers, body, wall)
         return Failure(verdict, body, _retry_after(exchange.headers.get(b"retry-after"), wall))

@@ -21,6 +21,7 @@ _EITHER_WAY: Final = {
     "empty-stream": _no_answer("UPSTREAM_EMPTY"),
     "bad-content-type": _no_answer("UPSTREAM_CONTENT_TYPE"),
     "not-json": _no_answer("UPSTREAM_NOT_JSON"),
+    "encoded": _no_answer("UPSTREAM_ENCODED"),
     "too-large": _no_answer("UPSTREAM_TOO_LARGE", Blame.NOBODY, tries=1),
 }
 
@@ -43,7 +44,8 @@ def transport(kind: str, streams: bool = False) -> Verdict:
 
     ``kind`` is one of `TRANSPORT_KINDS`: ``connect`` (refused, unreachable, unknown name), ``tls``,
     ``timeout-connect``, ``timeout-first-byte``, ``timeout-idle``, ``reset`` (before any byte of an answer),
-    ``truncated``, ``empty-stream``, ``bad-content-type``, ``not-json``, ``too-large``; another raises KeyError.
+    ``truncated``, ``empty-stream``, ``bad-content-type``, ``not-json``, ``encoded`` (nobody asked for that),
+    ``too-large``; another raises KeyError.
     """
     return _TRANSPORT[kind, streams]
 
@@ -62,6 +64,7 @@ _SHOWN: Final[Mapping[str, tuple[int, str, str]]] = {
     "UPSTREAM_EMPTY": (*_BROKEN, "The upstream's stream ended without an event; try again."),
     "UPSTREAM_CONTENT_TYPE": (*_BROKEN, "The upstream answered with another content type than asked for."),
     "UPSTREAM_NOT_JSON": (*_BROKEN, "The upstream's answer is not JSON."),
+    "UPSTREAM_ENCODED": (*_BROKEN, "The upstream's answer is compressed, which was not asked for."),
     "UPSTREAM_TOO_LARGE": (*_BROKEN, "The upstream's answer is larger than the gateway's limit."),
 }
 

@@ -28,7 +28,6 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import (
     Agent,
-    BrowserLikePolicyForHTTPS,
     HTTPConnectionPool,
     ResponseDone,
     _HTTP11ClientFactory,
@@ -39,6 +38,7 @@ from zope.interface import implementer
 
 from gateway.calls import HttpRequest
 from gateway.upstreams.exchange import Receiver, WireError
+from gateway.upstreams.trust import Verified
 
 IDLE_CONNECTION_SECONDS = 55
 """How long an idle connection is kept: shorter than the minute after which many peers drop one."""
@@ -101,7 +101,7 @@ def stock_agent(
     pool._factory = _QuietFactory
     pool.maxPersistentPerHost = CONNECTIONS_PER_HOST
     pool.cachedConnectionTimeout = IDLE_CONNECTION_SECONDS
-    agent = Agent(reactor, policy or BrowserLikePolicyForHTTPS(), connectTimeout=connect_seconds, pool=pool)
+    agent = Agent(reactor, policy or Verified(), connectTimeout=connect_seconds, pool=pool)
     return agent, pool
 
 
