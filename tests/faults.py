@@ -27,7 +27,6 @@ class Fault:
     """For what it waits; such a row needs no test yet."""
 
 
-<<<<<<< HEAD
 OPEN: Final = frozenset(
     {
         "C8/P",
@@ -51,7 +50,6 @@ OPEN: Final = frozenset(
         "P8/P",
         "P9/P",
         "P14/P",
-        "P15/P",
     }
 )
 """What no test proves yet.  It only shrinks: a test that proves one of these takes it out."""
@@ -185,8 +183,8 @@ FAULTS: Final = {
         "one side slower than the other",
         "Answers flow at the client's pace, up to upstream's socket.",
         "P",
-        differs="A request's body is taken whole, up to limits.body, before upstream is asked: it may have to be sent more"
-        " than once.",
+        differs="A request's body is taken whole, up to limits.body, before upstream is asked: it may have to be sent"
+        " more than once.",
     ),
     "K1": Fault("a revoked refresh token", "Quarantined for good, over restarts; the next account answers.", "T"),
     "K2": Fault(
