@@ -66,7 +66,7 @@ class Composition:
             clock=self.reactor,
             wall_seconds=time.time,
             chance=chance,
-            standings=Standings(),
+            standings=Standings(chance=chance),
             sessions=Sessions(config.routing.sessions.limit, config.routing.sessions.seconds),
             recorder=self.recorder,
             routing=config.routing,

@@ -327,6 +327,24 @@ class CapTests(RouterCase):
         self.clock.advance(3.0)
         self.successResultOf(waiting)
 
+    def test_who_comes_while_a_probe_is_out_is_told_when_to_expect_it(self) -> None:
+        """K4: by how long this model's answers took; the wait for it is not shorter for that."""
+        answers = [ok(), exhausted("1s"), probing := Deferred(), ok()]
+        self.make(member("a"), wire=FakeWire(by=lambda request: answers.pop(0)))
+        self.router.standings.pace.took("gemini-2.5-flash", 20.0)
+        self.ask()
+        self.ask()
+        self.clock.advance(1.0)
+        probe = self.ask()
+        self.assertEqual(self.failureResultOf(self.ask(), GatewayError).value.retry_after_seconds, 16.0)
+        self.router.timeouts = WAITING
+        waiting = self.ask()
+        self.assertNoResult(waiting)
+        self.clock.advance(2.0)
+        probing.callback(ok())
+        self.assertIsInstance(self.successResultOf(probe), Whole)
+        self.assertIsInstance(self.successResultOf(waiting), Whole)
+
     def test_stream_that_begins_well_frees_those_who_wait_behind_it(self) -> None:
         """K10: the probe's success is its first event, long before its end."""
         self.make(member("a"), timeouts=WAITING, wire=FakeWire(exhausted("3s")))

@@ -11,8 +11,16 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.accounts.bases import EJECT_AFTER, EJECT_LIMIT_SECONDS, EJECT_SECONDS
+from gateway.accounts.pace import MODELS_MOST, Pace
 from gateway.accounts.rests import ANY, PROBE_EVERY_SECONDS, State
-from gateway.accounts.standing import COOL_LIMIT_SECONDS, FORGET_SECONDS, LONG_SECONDS, Condemned, Standings
+from gateway.accounts.standing import (
+    COOL_LIMIT_SECONDS,
+    FORGET_SECONDS,
+    LONG_SECONDS,
+    PROBE_JITTER,
+    Condemned,
+    Standings,
+)
 from gateway.calls import Credential
 
 
@@ -113,6 +121,56 @@ class CoolingTests(StandingCase):
         self.assertTrue(self.usable(ONE, "m", 2 * PROBE_EVERY_SECONDS))
         self.standings.cool(TWO, "m", LONG_SECONDS, 0.0)
         self.assertFalse(self.usable(TWO, "m", LONG_SECONDS - 0.001))
+
+    def test_probes_of_long_rests_are_spread(self) -> None:
+        """K10: those that were sent to rest in one moment are not probed in one; each gap is a quarter of an hour."""
+        chances = iter([0.0, 0.5, 0.999, 0.25, 0.75])
+        standings = Standings(chance=lambda: next(chances))
+        firsts = []
+        for name in ("a", "b", "c"):
+            one = attrs.evolve(ONE, name=name)
+            standings.cool(one, "m", 10 * LONG_SECONDS, 0.0)
+            firsts.append(standings.availability(one, "m", 0.0).free_at)
+        self.assertEqual(firsts[0], PROBE_EVERY_SECONDS)
+        self.assertEqual(firsts[1], PROBE_EVERY_SECONDS * (1 + PROBE_JITTER / 2))
+        self.assertLess(firsts[2] or 0.0, PROBE_EVERY_SECONDS * (1 + PROBE_JITTER))
+        one = attrs.evolve(ONE, name="a")
+        standings.release(standings.lease(one, "m", 1000.0))
+        after = standings.availability(one, "m", 1000.0)
+        self.assertEqual((after.state, after.free_at), (State.COOLING, 1000.0 + 900.0 * (1 + PROBE_JITTER / 4)))
+        restored = Standings(chance=lambda: next(chances))
+        kept = {**Standings().dump(0.0, 0.0), "rests": standings.dump(1000.0, 0.0)["rests"][:1]}
+        restored.restore(kept, 0.0, 0.0)
+        self.assertEqual(restored.availability(one, "m", 0.0).free_at, 900.0 * (1 + PROBE_JITTER * 0.75))
+
+    def test_probe_is_expected_back_as_other_answers_of_the_model_were(self) -> None:
+        """K4: a slow model's takes longer; one that is late is expected to be late by as much again."""
+        self.standings.cool(ONE, "slow", 10.0, 0.0)
+        self.standings.cool(ONE, "new", 10.0, 0.0)
+        self.standings.pace.took("slow", 30.0)
+        for model in ("slow", "new"):
+            self.standings.lease(ONE, model, 10.0)
+        told = [self.standings.availability(ONE, "slow", now) for now in (10.0, 15.0, 39.5, 45.0, 500.0)]
+        self.assertEqual([one.free_at for one in told], [40.0, 40.0, 40.5, 50.0, 560.0])
+        self.assertTrue(all(one.probed and not one.usable for one in told))
+        self.assertEqual(self.standings.availability(ONE, "new", 10.0).free_at, 11.0)
+
+    def test_probe_of_a_long_rest_leaves_the_next_one_to_wait_for(self) -> None:
+        """K4: it will most likely fail, and nobody is told to come back in a moment for that."""
+        self.standings.cool(ONE, "m", 10 * LONG_SECONDS, 0.0)
+        self.standings.lease(ONE, "m", 1000.0)
+        found = self.standings.availability(ONE, "m", 1001.0)
+        self.assertEqual((found.free_at, found.probed), (1000.0 + PROBE_EVERY_SECONDS, True))
+
+    def test_pace_is_a_mean_of_bounded_memory(self) -> None:
+        """The last answer counts for a fifth, and names that a client invents push out the oldest alone."""
+        pace = Pace()
+        pace.took("m", 10.0)
+        pace.took("m", 20.0)
+        self.assertEqual(pace.left("m", 0.0), 12.0)
+        for number in range(MODELS_MOST):
+            pace.took(f"m{number}", 5.0)
+        self.assertEqual((pace.left("m", 0.0), pace.left("m0", 0.0)), (1.0, 5.0))
 
     def test_strikes_count_until_a_good_probe(self) -> None:
         """U11: a guessed rest doubles at each repetition and starts anew after a good answer."""

@@ -9,8 +9,6 @@ import attrs
 ANY = "*"
 """In a model's place: every model."""
 PROBE_EVERY_SECONDS = 900.0
-PROBE_WAIT_SECONDS = 1.0
-"""What somebody is told to wait who comes while a probe is out."""
 
 
 class State(enum.Enum):
@@ -31,10 +29,12 @@ class Availability:
     state: State
     usable: bool
     free_at: float | None = None
-    """When it may be used again, if time alone decides."""
+    """When it may be used again, if time alone decides, or when the probe that decides is expected to be back."""
     reason: str = ""
     until: float | None = attrs.field(default=None, eq=False)
     """When the rest that was ordered ends; a long one is probed before."""
+    probed: bool = False
+    """Whether a probe is out, whose end may free it at any moment."""
 
 
 @attrs.define(eq=False)
@@ -50,22 +50,25 @@ class Rest:
     reason: str
     probe_at: float
     """When a long rest is probed before it is over; never for a short one."""
-    probing: bool = False
+    probe_since: float | None = None
+    """When its probe went out, where one is under way."""
 
-    def availability(self, now: float) -> Availability:
-        """Return what it makes of a credential now."""
+    def availability(self, now: float, probe_left: float = 0.0) -> Availability:
+        """Return what it makes of a credential now; a probe under way is expected back in ``probe_left`` seconds."""
         opens = min(self.until, self.probe_at)
+        probed = self.probe_since is not None
         if now < opens:
-            return Availability(State.COOLING, False, opens, self.reason, self.until)
-        if self.probing:
-            return Availability(State.HALF_OPEN, False, now + PROBE_WAIT_SECONDS, self.reason, self.until)
+            # The probe of a long rest will most likely fail, and then it is the next one that decides.
+            return Availability(State.COOLING, False, opens, self.reason, self.until, probed)
+        if probed:
+            return Availability(State.HALF_OPEN, False, now + probe_left, self.reason, self.until, True)
         return Availability(State.HALF_OPEN, True, None, self.reason, self.until)
 
-    def begin_probe(self, now: float) -> bool:
-        """Say whether a request that goes out now is the probe; if so, the next one of a long rest is put off."""
-        if self.probing or now < min(self.until, self.probe_at):
+    def begin_probe(self, now: float, next_at: float) -> bool:
+        """Say whether a request that goes out now is the probe; of a long rest the next one comes at ``next_at``."""
+        if self.probe_since is not None or now < min(self.until, self.probe_at):
             return False
-        self.probing = True
+        self.probe_since = now
         if now < self.until:
-            self.probe_at = now + PROBE_EVERY_SECONDS
+            self.probe_at = next_at
         return True

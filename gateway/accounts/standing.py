@@ -8,13 +8,15 @@ clock and come in as arguments; what is kept over a restart is told in wall time
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 import attrs
 
 from gateway.accounts.bases import Bases
 from gateway.accounts.doubts import Doubts
+from gateway.accounts.halts import Halts
+from gateway.accounts.pace import Pace
 from gateway.accounts.rests import ANY, PROBE_EVERY_SECONDS, Availability, Rest, State
 from gateway.accounts.usage import Usage, amount, finite
 from gateway.calls import Credential
@@ -25,8 +27,8 @@ FORGET_SECONDS = 120.0
 """How long after a rest it still counts that there was one: twice the longest that a guess grows to."""
 LONG_SECONDS = 1800.0
 """From here on a rest is probed now and then, because what ordered it may have been wrong."""
-HALT_WITHIN_SECONDS = 600.0
-HALT_COUNT = 2
+PROBE_JITTER = 0.2
+"""A probe of a long rest comes later by up to this share: those that were sent to rest together are not tried so."""
 
 Pair = tuple[str, str]
 
@@ -73,17 +75,18 @@ class Lease:
 class Standings:
     """The standings of all credentials of the process."""
 
+    chance: Callable[[], float] = lambda: 0.0
+    """A number from 0 to below 1: when within its share of jitter a probe goes out."""
     version: int = 0
     """Grows with every change that is to survive a restart."""
     _rests: dict[Pair, Rest] = attrs.field(factory=dict)
     _quarantined: dict[Pair, Quarantine] = attrs.field(factory=dict)
     _unusable: dict[Pair, Quarantine] = attrs.field(factory=dict)
     _disabled: set[Pair] = attrs.field(factory=set)
-    _halted: dict[str, str] = attrs.field(factory=dict)
-    _condemned_at: dict[str, dict[str, float]] = attrs.field(factory=dict)
-    """By upstream, the credentials whose owners must act, and when that was found."""
     _rotated: dict[Pair, tuple[str, str]] = attrs.field(factory=dict)
     """The mark that a credential goes by, and the one that it will have at the next start."""
+    halts: Halts = attrs.field(factory=Halts)
+    pace: Pace = attrs.field(factory=Pace)
     usage: Usage = attrs.field(factory=Usage)
     bases: Bases = attrs.field(factory=Bases)
     doubts: Doubts = attrs.field(factory=Doubts)
@@ -91,24 +94,32 @@ class Standings:
     def availability(self, credential: Credential, model: str, now: float) -> Availability:
         """Return what a credential is to a model now."""
         key = _key(credential)
-        if credential.upstream in self._halted:
-            return Availability(State.HALTED, False, None, self._halted[credential.upstream])
+        halted = self.halts.why(credential.upstream)
+        if halted:
+            return Availability(State.HALTED, False, None, halted)
         if key in self._disabled:
             return Availability(State.DISABLED, False, None, "DISABLED")
         quarantine = self.quarantined(credential)
         if quarantine is not None:
             return Availability(State.QUARANTINED, False, None, quarantine.reason)
-        found = [rest.availability(now) for _, rest in self._resting(credential, model)]
+        found = [self._of(rest, model, now) for _, rest in self._resting(credential, model)]
         if not found:
             return Availability(State.OK, True)
         # The one that is over last decides, and one that is not over before one that is to be tried.
         return max(found, key=lambda one: (not one.usable, one.free_at or 0.0))
 
+    def _of(self, rest: Rest, model: str, now: float) -> Availability:
+        if rest.probe_since is None:
+            return rest.availability(now)
+        return rest.availability(now, self.pace.left(model, now - rest.probe_since))
+
     def lease(self, credential: Credential, model: str, now: float) -> Lease:
         """Take note that a request goes out; it is the probe of what is half-open."""
         self.version += self.usage.begin(credential, now)
         lease = Lease(credential, model, since=now)
-        lease.probes += [(pair, rest) for pair, rest in self._resting(credential, model) if rest.begin_probe(now)]
+        for pair, rest in self._resting(credential, model):
+            if rest.begin_probe(now, self._probe_again(now)):
+                lease.probes.append((pair, rest))
         return lease
 
     def _resting(self, credential: Credential, model: str) -> list[tuple[Pair, Rest]]:
@@ -124,7 +135,7 @@ class Standings:
         lease.open = False
         self.usage.end(lease.credential)
         for _, rest in lease.probes:
-            rest.probing = False
+            rest.probe_since = None
 
     def succeeded(self, lease: Lease) -> None:
         """Take note of a good answer.
@@ -149,7 +160,7 @@ class Standings:
         old = self._rests.get(pair)
         if old is not None and old.until > until:
             until, reason = old.until, old.reason
-        self._rests[pair] = Rest(until, (old.strikes if old else 0) + 1, reason, _probe_at(until, now))
+        self._rests[pair] = Rest(until, (old.strikes if old else 0) + 1, reason, self._probe_at(until, now))
         self.version += 1
 
     def strikes(self, credential: Credential, model: str, own: bool = False) -> int:
@@ -184,14 +195,7 @@ class Standings:
         self.version += 1
         if not needs_owner:
             return Condemned(True, False)
-        all_of_it = self._condemned_at.get(credential.upstream, {})
-        recent = {name: at for name, at in all_of_it.items() if now - at < HALT_WITHIN_SECONDS}
-        recent[credential.name] = now
-        self._condemned_at[credential.upstream] = recent
-        if len(recent) < HALT_COUNT or credential.upstream in self._halted:
-            return Condemned(True, False)
-        self._halted[credential.upstream] = "POOL_HALTED"
-        return Condemned(True, True)
+        return Condemned(True, self.halts.struck(credential.upstream, credential.name, now))
 
     def quarantined(self, credential: Credential) -> Quarantine | None:
         """Return why a credential is out, None where it is in."""
@@ -206,15 +210,10 @@ class Standings:
         self._rotated[_key(credential)] = (credential.mark, mark)
         self.version += _key(credential) in self._quarantined
 
-    def halted(self) -> Mapping[str, str]:
-        """Return the upstreams that stand still until an operator says go, and why."""
-        return dict(self._halted)
-
     def resume(self, upstream: str) -> bool:
         """Let a halted upstream go on; say whether it was halted."""
-        self._condemned_at.pop(upstream, None)
         self.version += 1
-        return self._halted.pop(upstream, None) is not None
+        return self.halts.resume(upstream)
 
     def set_enabled(self, credential: Credential, enabled: bool) -> None:
         """Let an operator take a credential out, or put it in again."""
@@ -230,7 +229,7 @@ class Standings:
         What its configuration lacks, it lacks still.
         """
         self._quarantined.pop(_key(credential), None)
-        self._condemned_at.get(credential.upstream, {}).pop(credential.name, None)
+        self.halts.mended(*_key(credential))
         for pair in [pair for pair in self._rests if pair[0] in (credential.owner, _own(credential))]:
             del self._rests[pair]
         self.version += 1
@@ -266,7 +265,7 @@ class Standings:
     def prune(self, now: float) -> None:
         """Forget rests that are long over, so that a client's invented model names leave nothing behind."""
         for pair, rest in list(self._rests.items()):
-            if rest.until + FORGET_SECONDS <= now and not rest.probing:
+            if rest.until + FORGET_SECONDS <= now and rest.probe_since is None:
                 del self._rests[pair]
         self.bases.prune(now)
         self.doubts.prune(now)
@@ -297,9 +296,15 @@ class Standings:
                 for (upstream, name), one in self._quarantined.items()
             ],
             "disabled": [{"upstream": upstream, "name": name} for upstream, name in sorted(self._disabled)],
-            "halted": [{"upstream": upstream, "reason": reason} for upstream, reason in self._halted.items()],
+            "halted": self.halts.dump(),
             "used": self.usage.dump(now, wall),
         }
+
+    def _probe_at(self, until: float, now: float) -> float:
+        return self._probe_again(now) if until - now > LONG_SECONDS else math.inf
+
+    def _probe_again(self, now: float) -> float:
+        return now + PROBE_EVERY_SECONDS * (1 + PROBE_JITTER * self.chance())
 
     def _lasting_mark(self, key: Pair, mark: str) -> str:
         now, later = self._rotated.get(key, (mark, mark))
@@ -315,7 +320,8 @@ class Standings:
             if seconds > 0:
                 until = now + seconds
                 pair = (str(row["owner"]), str(row["model"]))
-                self._rests[pair] = Rest(until, int(finite(row["strikes"])), str(row["reason"]), _probe_at(until, now))
+                strikes, reason = int(finite(row["strikes"])), str(row["reason"])
+                self._rests[pair] = Rest(until, strikes, reason, self._probe_at(until, now))
         for row in kept["quarantined"]:
             key = (str(row["upstream"]), str(row["name"]))
             self._quarantined[key] = Quarantine(
@@ -323,13 +329,8 @@ class Standings:
             )
         for row in kept["disabled"]:
             self._disabled.add((str(row["upstream"]), str(row["name"])))
-        for row in kept["halted"]:
-            self._halted[str(row["upstream"])] = str(row["reason"])
+        self.halts.restore(kept["halted"])
         self.usage.restore(kept.get("used", ()), now, wall)
-
-
-def _probe_at(until: float, now: float) -> float:
-    return now + PROBE_EVERY_SECONDS if until - now > LONG_SECONDS else math.inf
 
 
 def _key(credential: Credential) -> Pair:

@@ -159,6 +159,7 @@ class Router:
                 self._blame(run, member.credential, result.verdict)
             else:
                 self.standings.succeeded(lease)
+                self.standings.pace.took(run.call.model, self.clock.seconds() - lease.since)
                 if isinstance(result, Live):
                     # A probe that went well frees its pair long before its stream is over.
                     self.chooser.waiting.offer()

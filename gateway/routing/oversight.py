@@ -51,7 +51,7 @@ class Oversight:
     def status(self) -> Row:
         """Return what an upstream is and how many of its credentials can be used."""
         rows = self.accounts()
-        halted = self.router.standings.halted()
+        halted = self.router.standings.halts.all()
         return {
             "strategy": self.router.routing.strategy,
             "in_flight": sum(row["in_flight"] for row in rows),

@@ -58,7 +58,7 @@ class Nobody:
     free_at: float | None
     """When the first of them may be used again; None where none ever will be without somebody's help."""
     busy: bool = False
-    """Whether one of them could be used but for its limit of concurrent requests."""
+    """Whether one of them could be used but for its limit of concurrent requests, or for a probe under way."""
 
 
 def choose(
@@ -89,6 +89,7 @@ def choose(
             continue
         availability = standings.availability(credential, model, now)
         if not availability.usable:
+            busy = busy or availability.probed
             if availability.free_at is not None:
                 soonest = availability.free_at if soonest is None else min(soonest, availability.free_at)
         elif standings.usage.full(credential):
