@@ -103,11 +103,18 @@ class HostTests(OriginCase):
 
     def test_another_name_is_403_before_any_key_is_looked_at(self) -> None:
         """L14: with the right key as without, and also at /healthz."""
-        for host in ("evil.example", "127.0.0.1.evil.example", "localhost@evil.example", "127.0.0.2", "x y"):
+        for host in ("evil.example", "127.0.0.1.evil.example", "localhost,evil.example", "127.0.0.2"):
             for headers in ((), (KEY,)):
                 answer = self.ask(*headers, host=host, keys=("right-key",))
                 self.assertEqual(self.refused_for(answer), "HOST_NOT_ALLOWED", host)
                 self.assertNotIn(host.encode(), answer.body)
+
+    def test_what_is_no_name_is_400(self) -> None:
+        """L7, L14: whoever reads it otherwise must not be told another name than the gateway is."""
+        for host in ("localhost@evil.example", "evil.example@localhost", "x y", "localhost:80:80", "localhost/"):
+            answer = self.ask(host=host)
+            self.assertEqual((answer.status, answer.headers["connection"]), (400, "close"))
+            self.assertEqual(answer.json["error"]["details"][0]["reason"], "HOST_INVALID")
 
     def test_a_configured_name_is_served(self) -> None:
         """L14: ``proxy.hosts``."""

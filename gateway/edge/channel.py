@@ -1,49 +1,25 @@
-"""One client's connection: what Twisted's parser refuses is answered in JSON too, and told whole to the request."""
+"""One client's connection: what is done with those that are slow, that half-close, or when the gateway stops."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.python.failure import Failure
 from twisted.web import http
-from twisted.web.http_headers import Headers as Fields
 from zope.interface import implementer
 
 from gateway.calls import GatewayError, Headers
-from gateway.config import Limits
 from gateway.edge import errors
 from gateway.edge.pace import Late, Phase
-from gateway.edge.paced import PacedChannel, Timed
+from gateway.edge.reading import Limited, ReadingChannel, Turn
 
-HEADERS_MOST = 100
 JSON_TYPE = b"application/json; charset=UTF-8"
 
 
-class Begun(Protocol):
-    """What a connection needs of its requests."""
-
-    begun: bool
-    refused: bool
-    reason: str
-    responseHeaders: Fields
-
-    def begin(self, method: bytes, target: bytes, version: bytes) -> None:
-        """Take the request line, when the head is complete and nothing was decided."""
-
-    def fail(self, error: GatewayError) -> None:
-        """Write an error of the gateway's own, except for its end."""
-
-    def refuse(self, error: GatewayError) -> None:
-        """Answer now and take no more of the body."""
-
-
-class Door(Timed, Protocol):
+class Door(Limited, Protocol):
     """What a connection needs of its site."""
 
-    limits: Limits
-    new_id: Callable[[], str]
     stopping: bool
     keep_seconds: float
 
@@ -65,16 +41,13 @@ def common_headers(request_id: str, origin: str) -> Headers:
     )
 
 
-class GatewayChannel(PacedChannel):
-    """Tells the request its head before the body is chosen a place, and answers what it cannot parse in JSON."""
+class GatewayChannel(ReadingChannel):
+    """A client's connection."""
 
-    maxHeaders = HEADERS_MOST
     site: Door
 
     def connectionMade(self) -> None:
         """See HTTPChannel."""
-        # A line may be as long as the whole head; without the latter the line reader's own limit would count.
-        self.totalHeadersSize = self.MAX_LENGTH = self.site.limits.head
         super().connectionMade()
         self.site.connected(self)
 
@@ -83,15 +56,9 @@ class GatewayChannel(PacedChannel):
         self.site.disconnected(self)
         super().connectionLost(reason)
 
-    def allHeadersReceived(self) -> None:
-        """See HTTPChannel."""
-        request: Begun = self.requests[-1]
-        request.begin(self._command, self._path, self._version)
-        super().allHeadersReceived()
-
     def stop_soon(self) -> None:
         """Take no further request after the one under way; see GatewaySite.stop_soon."""
-        if not any(request.begun for request in self.requests):
+        if not self.requests:
             self.setTimeout(self.site.keep_seconds)
         elif not any(request.startedWriting for request in self.requests):
             self.persistent = 0
@@ -103,25 +70,9 @@ class GatewayChannel(PacedChannel):
             # Its answer began before it could tell that it would be the last.
             self.setTimeout(self.site.keep_seconds)
 
-    def lineLengthExceeded(self, line: bytes) -> None:
-        """See LineReceiver: a line too long is a target or a field too long."""
-        self._receivedHeaderSize += len(line)
-        self._respondToBadRequestAndDisconnect()
-
-    def _respondToBadRequestAndDisconnect(self) -> None:
-        if not any(request.startedWriting for request in self.requests):
-            error = self._fault()
-            request: Begun | None = self.requests[-1] if self.requests else None
-            if request is not None and request.begun:
-                request.responseHeaders.setRawHeaders(b"connection", [b"close"])
-                request.fail(error)
-            else:
-                self._answer(error)
-        self.loseConnection()
-
     def late(self, late: Late) -> None:
         """See PacedChannel."""
-        request: Begun | None = self.requests[-1] if self.requests else None
+        request: Turn | None = self.requests[-1] if self.requests else None
         if late is Late.UNTAKEN:
             if request is not None:
                 request.reason = "CLIENT_STALLED"
@@ -135,35 +86,8 @@ class GatewayChannel(PacedChannel):
             request.refuse(_SLOW_BODY)
         elif late is Late.HEAD and self.pace.begun:
             # A connection on which nothing came is closed without a word: browsers open some ahead.
-            self._answer(_SLOW_HEAD)
+            self.refuse_unread(_SLOW_HEAD, False)
         self.loseConnection()
-
-    def _fault(self) -> GatewayError:
-        """Say what is wrong with a request that cannot be parsed."""
-        if self._receivedHeaderSize <= self.totalHeadersSize and self._receivedHeaderCount <= self.maxHeaders:
-            return GatewayError(
-                400, "INVALID_ARGUMENT", "HTTP_MALFORMED", "This is not a well-formed HTTP/1.1 request."
-            )
-        if not self.requests:
-            limit = min(self.site.limits.target, self.totalHeadersSize)
-            return GatewayError(
-                414,
-                "INVALID_ARGUMENT",
-                "TARGET_TOO_LONG",
-                f"The request target is longer than {limit} bytes; send parameters in the body.",
-            )
-        return GatewayError(
-            431,
-            "INVALID_ARGUMENT",
-            "HEAD_TOO_LARGE",
-            f"The request's head is larger than {self.totalHeadersSize} bytes or has more than"
-            f" {self.maxHeaders} fields; send fewer.",
-        )
-
-    def _answer(self, error: GatewayError) -> None:
-        """Write an error for what never became a request."""
-        transport: Any = self.transport
-        transport.write(whole_answer(error, self.site.new_id()))
 
 
 @implementer(IHalfCloseableProtocol)

@@ -25,7 +25,7 @@ class Timed(Protocol):
 
 
 class PacedChannel(http.HTTPChannel):
-    """Tells its pace what happens on it."""
+    """Tells its pace what happens on it; whoever reads its bytes says when they come and when a head is over."""
 
     site: Timed
     pace: Pace
@@ -41,16 +41,6 @@ class PacedChannel(http.HTTPChannel):
         """See HTTPChannel."""
         self.site.rounds.remove(self)
         super().connectionLost(reason)
-
-    def dataReceived(self, data: bytes) -> None:
-        """See HTTPChannel."""
-        self.pace.came(self._now())
-        super().dataReceived(data)
-
-    def allHeadersReceived(self) -> None:
-        """See HTTPChannel."""
-        self.pace.head_over(self._now())
-        super().allHeadersReceived()
 
     def allContentReceived(self) -> None:
         """See HTTPChannel."""

@@ -66,8 +66,6 @@ class GatewayRequest(server.Request):
 
     channel: GatewayChannel
     journal: Journal
-    begun = False
-    """Whether its head is complete, so that it has a journal and its end is reported."""
     key_id = ""
     fixed: str | None = None
     reason = ""
@@ -116,7 +114,6 @@ class GatewayRequest(server.Request):
             peer=_host(self.getClientAddress()),
             started=self.gateway.clock.seconds(),
         )
-        self.begun = True
         self.gateway.opened()
         self.notifyFinish().addBoth(self._report)
 
@@ -181,7 +178,6 @@ class GatewayRequest(server.Request):
         self._give_back()
         self._discarded_to = self.received + self.gateway.limits.body
         self.channel.persistent = 0
-        self.requestHeaders.removeHeader(b"expect")
         self.responseHeaders.setRawHeaders(b"connection", [b"close"])
         self.fail(error)
         self._linger = self.gateway.clock.callLater(LINGER_SECONDS, self.loseConnection)
@@ -267,8 +263,19 @@ class GatewayRequest(server.Request):
         for name, value in (*common, *self.shared, *headers):
             self.responseHeaders.setRawHeaders(name, [value])
         if self.gateway.stopping:
+            self._last()
+        elif self.clientproto == b"HTTP/1.0" and self.channel is not None and self.channel.persistent:
+            # HTTP/1.0 has no chunks: another answer can follow if this one says its length.  RFC 9112 section 9.3.
+            if self.responseHeaders.hasHeader(b"content-length"):
+                self.responseHeaders.setRawHeaders(b"connection", [b"keep-alive"])
+            else:
+                self._last()
+
+    def _last(self) -> None:
+        """Let this answer be the connection's last, and say so."""
+        if self.channel is not None:
             self.channel.persistent = 0
-            self.responseHeaders.setRawHeaders(b"connection", [b"close"])
+        self.responseHeaders.setRawHeaders(b"connection", [b"close"])
 
     def answer(self, status: int, body: bytes, headers: Headers = ()) -> None:
         """Write a whole JSON answer, except for its end, which whoever drives the request makes."""

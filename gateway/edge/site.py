@@ -81,6 +81,10 @@ class GatewaySite(server.Site):
     def log(self, request: http.Request) -> None:
         """Write no access log: every request reports its end to the recorder, without the query's key."""
 
+    def acceptableProtocols(self) -> list[bytes]:
+        """Name HTTP/1.1 alone in TLS: where the library for HTTP/2 is installed, Twisted would offer that too."""
+        return [b"http/1.1"]
+
     @property
     def busy(self) -> int:
         """How many requests are under way."""

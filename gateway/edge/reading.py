@@ -1,0 +1,223 @@
+"""A connection whose heads and bodies are read by the strict readers of head.py and chunks.py, not by Twisted's.
+
+What Twisted's channel does besides stays: one request at a time with later ones kept and held back, and producers.
+What cannot be read becomes a request too, which is refused and reported like any other.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from twisted.web.http_headers import Headers as Fields
+
+from gateway.calls import GatewayError
+from gateway.config import Limits
+from gateway.edge import head
+from gateway.edge.chunks import Chunks
+from gateway.edge.paced import PacedChannel, Timed
+
+TRAILERS_MOST = 8 * 1024
+"""How many bytes of header fields may follow a body."""
+UNREADABLE = b"-"
+"""Stands for the method and the target of what has no readable head."""
+_HEAD_END = b"\r\n\r\n"
+
+
+class Turn(Protocol):
+    """What a connection needs of its requests."""
+
+    refused: bool
+    reason: str
+    startedWriting: int
+    requestHeaders: Fields
+    responseHeaders: Fields
+
+    def begin(self, method: bytes, target: bytes, version: bytes) -> None:
+        """Take the request line, when the head is complete and nothing was decided."""
+
+    def gotLength(self, length: int | None) -> None:
+        """Judge the head."""
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Take the next bytes of the body, or let them pass."""
+
+    def refuse(self, error: GatewayError) -> None:
+        """Answer now, and let pass what still comes."""
+
+    def finish(self) -> None:
+        """End the answer."""
+
+
+class Limited(Timed, Protocol):
+    """What a connection needs of its site to read requests."""
+
+    limits: Limits
+
+
+class ReadingChannel(PacedChannel):
+    """Reads requests one after the other, and tells each its head before any of its body is kept."""
+
+    site: Limited
+    requests: list[Any]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._unread = b""
+        self._searched = 0
+        self._reading = False
+        self._left = 0
+        """Bytes that the body still has, where its length was said."""
+        self._chunks: Chunks | None = None
+        self._in_body = False
+        self._lost = False
+        """Whether it cannot be known any more where the next request begins."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes; those that come while a request is worked on wait for its end.  See IProtocol."""
+        self.resetTimeout()
+        self.pace.came(self._now())
+        if self._handlingRequest:
+            # Twisted's channel keeps them and, when they are many, holds the client back.
+            self.rawDataReceived(data)
+            return
+        self._unread = self._unread + data if self._unread else data
+        if self._reading:
+            return
+        self._reading = True
+        try:
+            while self._unread and not self._handlingRequest and self._read():
+                pass
+        finally:
+            self._reading = False
+        if self._unread:
+            if self._handlingRequest:
+                data, self._unread = self._unread, b""
+                self.rawDataReceived(data)
+            else:
+                self.pace.came(self._now())
+
+    def _read(self) -> bool:
+        """Read a head, or some of a body; False where more must come first."""
+        if self._lost:
+            data, self._unread = self._unread, b""
+            if self.requests:
+                self.requests[-1].handleContentChunk(data)
+            return False
+        return self._read_body() if self._in_body else self._read_head()
+
+    def _read_head(self) -> bool:
+        transport: Any = self.transport
+        if transport.disconnecting:
+            # The answer to a request that begins now would never be written.
+            self._unread = b""
+            return False
+        unread = self._unread
+        # RFC 9112 section 2.2: one empty line before a request is let pass; a second is found to be no request line.
+        start = 2 if unread[:2] == b"\r\n" else 0
+        end = unread.find(_HEAD_END, max(start, self._searched - 3))
+        most = self.site.limits.head
+        if (len(unread) if end < 0 else end + 4) - start > most:
+            error = self._too_large(unread[start : start + most])
+            self.refuse_unread(error, end < 0 or _announces_body(unread[:end]))
+        elif end >= 0:
+            self._unread = unread[end + 4 :]
+            self._searched = 0
+            self._begin(unread[start : end + 4])
+        elif head.hopeless(unread[start:], self._searched - start):
+            self.refuse_unread(head.diagnose(unread[start:]), True)
+        else:
+            self._searched = len(unread)
+            return False
+        return True
+
+    def _begin(self, raw: bytes) -> None:
+        try:
+            found = head.read(raw)
+        except GatewayError as error:
+            self.refuse_unread(error, _announces_body(raw))
+            return
+        request = self._request()
+        for name, value in found.fields:
+            request.requestHeaders.addRawHeader(name, value)
+        self._command, self._path, self._version = found.method, found.target, found.version
+        self.pace.head_over(self._now())
+        self.persistent = found.persistent
+        if not found.persistent:
+            request.responseHeaders.setRawHeaders(b"connection", [b"close"])
+        request.begin(found.method, found.target, found.version)
+        request.gotLength(found.length)
+        if found.length == 0:
+            self.allContentReceived()
+            return
+        self._in_body = True
+        self._chunks = Chunks(TRAILERS_MOST) if found.length is None else None
+        self._left = found.length or 0
+        # A client whose body is here already does not wait, and one that was refused must not send it.
+        if found.expects and not self._unread and not request.startedWriting:
+            self._send100Continue()
+
+    def _request(self) -> Any:
+        request: Any = self.requestFactory(self)
+        self.requests.append(request)
+        return request
+
+    def _read_body(self) -> bool:
+        data, self._unread = self._unread, b""
+        request: Turn = self.requests[-1]
+        if self._chunks is None:
+            body, self._unread = data[: self._left], data[self._left :]
+            self._left -= len(body)
+            over = self._left == 0
+        else:
+            try:
+                body = self._chunks.feed(data)
+            except GatewayError as error:
+                self._lose(request, error)
+                return False
+            over = self._chunks.done
+            self._unread = self._chunks.rest
+        if body:
+            request.handleContentChunk(body)
+        if over:
+            self._in_body = False
+            self._chunks = None
+            self.allContentReceived()
+        return True
+
+    def _lose(self, request: Turn, error: GatewayError) -> None:
+        """End a request of which nobody knows where it ends."""
+        self._lost = True
+        if request.startedWriting:
+            self.loseConnection()
+        else:
+            request.refuse(error)
+
+    def refuse_unread(self, error: GatewayError, more: bool) -> None:
+        """Refuse what has no readable head; ``more`` says whether the client has yet something to send."""
+        self._unread = b""
+        self._lost = True
+        self.pace.head_over(self._now())
+        request = self._request()
+        request.begin(UNREADABLE, UNREADABLE, b"HTTP/1.1")
+        request.refuse(error)
+        if not more:
+            request.finish()
+
+    def _too_large(self, part: bytes) -> GatewayError:
+        if b"\r\n" in part:
+            return head.refusal(
+                431,
+                "HEAD_TOO_LARGE",
+                f"The request's head is larger than {self.site.limits.head} bytes; send fewer or shorter fields.",
+            )
+        limit = min(self.site.limits.target, self.site.limits.head)
+        return head.refusal(
+            414,
+            "TARGET_TOO_LONG",
+            f"The request target is longer than {limit} bytes; send parameters in the body.",
+        )
+
+
+def _announces_body(raw: bytes) -> bool:
+    lowered = raw.lower()
+    return b"content-length" in lowered or b"transfer-encoding" in lowered
