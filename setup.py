@@ -53,6 +53,8 @@ setup(
         "test": [
             # 6.100: explicit stateful and settings APIs that the suite uses.
             "hypothesis>=6.100",
+            # 0.16: a second reader of HTTP, with which ours is compared.
+            "h11>=0.16",
             # As in `adc`: two tests run the library itself, and are skipped without it.
             "google-auth[requests]>=2.39",
         ],

@@ -30,8 +30,6 @@ class Fault:
 OPEN: Final = frozenset(
     {
         "C8/P",
-        "C13/X",
-        "C16/X",
         "C17/T",
         "C17/P",
         "L3/X",
@@ -162,7 +160,12 @@ FAULTS: Final = {
         "Up to limits.event it is one event; beyond it the stream counts as broken and nothing more is held.",
         "P",
     ),
-    "C13": Fault("a chunk that is truncated, overlong or garbage", "A broken stream, or 502.", "X"),
+    "C13": Fault(
+        "a chunk that is truncated, overlong or garbage",
+        "A broken stream, or 502.",
+        "X",
+        differs="llhttp's packages come without its cases: these are our own, each judged by h11 as well.",
+    ),
     "C14": Fault("a stream of another content type", "502, or upstream's own JSON error; never relabelled.", "T"),
     "C15": Fault(
         "a compressed answer: bomb, unknown, doubled, truncated",
@@ -173,6 +176,7 @@ FAULTS: Final = {
         "hostile heads: CL with TE, folded lines, megabytes, thousands of fields, cookies, hop-by-hop",
         "502 or left out; the client sees only fields of a list.",
         "X",
+        differs="The cases are our own, each judged by h11 as well.",
     ),
     "C17": Fault(
         "an answer before the request is sent",
