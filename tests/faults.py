@@ -32,9 +32,6 @@ OPEN: Final = frozenset(
         "C8/P",
         "C17/T",
         "C17/P",
-        "L3/X",
-        "L4/X",
-        "L5/P",
         "L6/P",
         "L6/X",
         "L7/X",
@@ -45,8 +42,6 @@ OPEN: Final = frozenset(
         "P3/P",
         "P4/P",
         "P7/P",
-        "P8/P",
-        "P9/P",
         "P14/P",
     }
 )
