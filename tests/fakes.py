@@ -227,6 +227,7 @@ class FakeTokens:
     def __init__(self, *tokens: str | Exception | Deferred[Any], renewable: bool = True) -> None:
         self.renewable = renewable
         self.ready = True
+        self.quota_project = ""
         self.prefetched = 0
         self.tokens = list(tokens)
         self.renewals: list[str] = []

@@ -21,6 +21,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from gateway.accounts import adc
 from gateway.accounts.oauth import Granted, TokenRevoked, TokenUnavailable
 from gateway.accounts.serviceaccount import SCOPE
+from gateway.accounts.tokens import FetchedToken
 from gateway.calls import Secret
 from tests.keyfiles import key_file
 
@@ -49,6 +50,7 @@ class FakeCredentials:
         self.timeouts: list[float] = []
         self.error: Exception | None = None
         self.life: timedelta | None = timedelta(seconds=3600)
+        self.quota_project_id: str | None = None
         self._clock = clock
 
     def refresh(self, request: Callable[..., Any]) -> None:
@@ -77,13 +79,22 @@ class AdcTests(SynchronousTestCase):
                 RefreshError=RefreshError,
                 DefaultCredentialsError=DefaultCredentialsError,
             ),
-            transport=SimpleNamespace(requests=SimpleNamespace(Request=lambda: lambda timeout=120.0: timeout)),
+            transport=SimpleNamespace(requests=SimpleNamespace(Request=self.request)),
         )
+        self.sessions: list[Any] = []
         self.source = adc.token_source(
-            google_auth, self.in_thread, self.clock.seconds, lambda: NOW + self.clock.seconds()
+            adc.Library(google_auth, lambda: SimpleNamespace(trust_env=True)),
+            self.in_thread,
+            self.clock.seconds,
+            lambda: NOW + self.clock.seconds(),
         )
 
-    def default(self, scopes: list[str]) -> tuple[FakeCredentials, str]:
+    def request(self, session: Any) -> Callable[..., float]:
+        self.sessions.append(session)
+        return lambda timeout=120.0: timeout
+
+    def default(self, scopes: list[str], request: Callable[..., float]) -> tuple[FakeCredentials, str]:
+        self.assertEqual(request(), 30.0)
         self.scopes.append(scopes)
         if self.missing:
             raise DefaultCredentialsError("long words")
@@ -185,6 +196,21 @@ class AdcTests(SynchronousTestCase):
         self.fresh()
         self.assertEqual(self.credentials.timeouts, [30.0])
 
+    def test_proxies_of_the_environment_are_not_heeded(self) -> None:
+        """S19: the configuration alone says where requests go."""
+        self.fresh()
+        self.assertEqual([session.trust_env for session in self.sessions], [False])
+
+    def test_project_that_pays_is_told(self) -> None:
+        """As google-auth does it; one that no project is called could be anything, and is left out."""
+        self.fresh()
+        self.assertEqual(self.source.quota_project, "")
+        for told, sent in (("the-payer", "the-payer"), ("a\r\nb", ""), (None, ""), ("example.com:p", "example.com:p")):
+            self.credentials.quota_project_id = told
+            self.clock.advance(4000)
+            self.fresh()
+            self.assertEqual(self.source.quota_project, sent)
+
     def test_invalid_grant_means_that_the_credentials_are_dead(self) -> None:
         """K1: as for any account."""
         self.credentials.error = RefreshError("invalid_grant: Bad Request", {"error": "invalid_grant"})
@@ -233,45 +259,79 @@ class AdcTests(SynchronousTestCase):
             self.clock.advance(60)
 
 
+class Endpoint(BaseHTTPRequestHandler):
+    """A token endpoint that gives one token."""
+
+    def do_POST(self) -> None:
+        body = json.dumps({"access_token": "ya29.real", "expires_in": 3599, "token_type": "Bearer"}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
 class RealLibraryTests(SynchronousTestCase):
     """google-auth itself, where the extra ``adc`` is installed."""
 
-    def test_google_auth_is_used_as_it_is_meant(self) -> None:
-        """A service account's file, and a token endpoint on loopback."""
+    def setUp(self) -> None:
         try:
-            google_auth = adc.library()
+            self.library = adc.library()
         except ImportError:
             raise SkipTest("google-auth is not installed: pip install 'antigravity-gateway[adc]'") from None
-
-        class Endpoint(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.dumps({"access_token": "ya29.real", "expires_in": 3599, "token_type": "Bearer"}).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
         server = HTTPServer(("127.0.0.1", 0), Endpoint)
         self.addCleanup(server.server_close)
-        serving = threading.Thread(target=server.handle_request, daemon=True)
-        serving.start()
-        path = Path(self.mktemp())
-        # A user's file would do, but google-auth sends those to Google whatever they say.
-        path.write_text(key_file(token_uri=f"http://127.0.0.1:{server.server_port}/token"))
-        credentials, _ = google_auth.load_credentials_from_file(str(path), scopes=[SCOPE])
+        self.serving = threading.Thread(target=server.handle_request, daemon=True)
+        self.serving.start()
+        self.url = f"http://127.0.0.1:{server.server_port}/token"
+
+    def fetched(self, credentials: Any) -> FetchedToken:
+        """Have google-auth fetch a token for credentials of its own; return the source that has it."""
+        auth = self.library.auth
         module = SimpleNamespace(
-            default=lambda scopes: (credentials, None),
-            exceptions=google_auth.exceptions,
-            transport=google_auth.transport,
+            default=lambda scopes, request: (credentials, None), exceptions=auth.exceptions, transport=auth.transport
         )
 
         async def here(function: Callable[[], Granted]) -> Granted:
             return function()
 
-        source = adc.token_source(module, here, lambda: 0.0, lambda: datetime.now(UTC).timestamp())
+        library = adc.Library(module, self.library.session)
+        source = adc.token_source(library, here, lambda: 0.0, lambda: datetime.now(UTC).timestamp())
         self.assertEqual(self.successResultOf(ensureDeferred(source.get())), Secret("ya29.real"))
-        serving.join(10)
+        self.serving.join(10)
+        return source
+
+    def loaded(self, document: str) -> Any:
+        """Return the credentials that google-auth makes of a file."""
+        path = Path(self.mktemp())
+        path.write_text(document)
+        return self.library.auth.load_credentials_from_file(str(path), scopes=[SCOPE])[0]
+
+    def test_google_auth_is_used_as_it_is_meant(self) -> None:
+        """A service account's file, and a token endpoint on loopback; nobody else is paid by it."""
+        self.assertEqual(self.fetched(self.loaded(key_file(token_uri=self.url))).quota_project, "")
+
+    def test_proxies_of_the_environment_are_not_heeded(self) -> None:
+        """S19: nobody listens where they point to."""
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            before = os.environ.get(name)
+            if before is None:
+                self.addCleanup(os.environ.pop, name, None)
+            else:
+                self.addCleanup(os.environ.__setitem__, name, before)
+            os.environ[name] = "http://127.0.0.1:1"
+        exempt = {name: os.environ.pop(name) for name in ("no_proxy", "NO_PROXY") if name in os.environ}
+        self.addCleanup(os.environ.update, exempt)
+        self.fetched(self.loaded(key_file(token_uri=self.url)))
+
+    def test_users_file_of_gcloud_names_who_pays(self) -> None:
+        """``quota_project_id`` of the file, as ``gcloud auth application-default login`` writes it."""
+        user = {"client_id": "c", "client_secret": "s", "refresh_token": "r", "quota_project_id": "the-payer"}
+        credentials = self.loaded(json.dumps({"type": "authorized_user", **user}))
+        self.assertEqual(credentials.token_uri, "https://oauth2.googleapis.com/token")
+        # google-auth sends such a file's to Google whatever it says.
+        credentials._token_uri = self.url
+        self.assertEqual(self.fetched(credentials).quota_project, "the-payer")

@@ -760,6 +760,20 @@ class SessionTests(RouterCase):
         self.assertEqual(self.wire.keys, ["a", "b", "a"])
 
 
+class QuotaProjectTests(RouterCase):
+    """Who pays, where the credentials' own file says so."""
+
+    def test_request_names_the_project_that_is_to_be_counted(self) -> None:
+        """In Google's own header, and only then."""
+        tokens = FakeTokens("token")
+        self.build(member("a", tokens, kind="vertex", upstream="cloud", project="p"), script=(ok(), ok()))
+        self.whole()
+        tokens.quota_project = "the-payer"
+        self.whole()
+        told = [dict(request.headers).get(b"x-goog-user-project") for request in self.wire.requests]
+        self.assertEqual(told, [None, b"the-payer"])
+
+
 class VerbTests(RouterCase):
     def test_a_request_goes_only_to_kinds_that_have_the_verb(self) -> None:
         """codeassist has no embedContent."""

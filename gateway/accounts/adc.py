@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC
 from functools import partial
@@ -19,15 +20,26 @@ from gateway.calls import Secret
 REQUEST_SECONDS = 30.0
 
 _log = Logger()
+_PROJECT = re.compile(r"[A-Za-z0-9.:_-]*\Z")
 
 InThread = Callable[[Callable[[], Granted]], Awaitable[Granted]]
 """Runs a function in a thread and returns what it returns."""
 
 
-def library() -> Any:
-    """Return the module ``google.auth``; raises ImportError where the extra ``adc`` is not installed."""
+@attrs.frozen
+class Library:
+    """What does the work."""
+
+    auth: Any
+    """The module ``google.auth``."""
+    session: Callable[[], Any]
+    """Makes a ``requests.Session``."""
+
+
+def library() -> Library:
+    """Return google-auth and requests; raises ImportError where the extra ``adc`` is not installed."""
     import_module("google.auth.transport.requests")
-    return import_module("google.auth")
+    return Library(import_module("google.auth"), import_module("requests").Session)
 
 
 @attrs.define(eq=False)
@@ -37,8 +49,7 @@ class ApplicationDefault:
     ``fetch`` runs once at a time, as FetchedToken sees to, for google-auth's objects are not made for more.
     """
 
-    _google_auth: Any
-    """The module ``google.auth``."""
+    _library: Library
     _in_thread: InThread
     _wall_seconds: Callable[[], float]
     _credentials: Any = None
@@ -53,12 +64,11 @@ class ApplicationDefault:
 
     def _refresh(self) -> Granted:
         """Find the credentials, the first time, and refresh them; in a thread."""
-        google_auth = self._google_auth
+        google_auth = self._library.auth
+        request = self._request()
         try:
             if self._credentials is None:
-                self._credentials, _ = google_auth.default(scopes=[SCOPE])
-            # By default it would wait two minutes.
-            request = partial(google_auth.transport.requests.Request(), timeout=REQUEST_SECONDS)
+                self._credentials, _ = google_auth.default(scopes=[SCOPE], request=request)
             self._credentials.refresh(request)
         except google_auth.exceptions.DefaultCredentialsError:
             raise TokenUnavailable(
@@ -72,24 +82,32 @@ class ApplicationDefault:
             raise _unavailable(error) from None
         return self._granted()
 
+    def _request(self) -> Any:
+        session = self._library.session()
+        # A proxy of the environment would be the one way to Google that the configuration does not name.
+        session.trust_env = False
+        # By default it would wait two minutes.
+        return partial(self._library.auth.transport.requests.Request(session), timeout=REQUEST_SECONDS)
+
     def _granted(self) -> Granted:
         token, expiry = self._credentials.token, self._credentials.expiry
         if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
             raise TokenUnavailable("google-auth has no usable token")
         # google-auth's times are UTC and do not say so.
         left = None if expiry is None else expiry.replace(tzinfo=UTC).timestamp() - self._wall_seconds()
-        return Granted(Secret(token), life(left), None)
+        project = getattr(self._credentials, "quota_project_id", None) or ""
+        return Granted(Secret(token), life(left), None, project if _PROJECT.match(project) else "")
 
 
 def token_source(
-    google_auth: Any,
+    library: Library,
     in_thread: InThread,
     seconds: Callable[[], float],
     wall_seconds: Callable[[], float],
     ahead: Ahead | None = None,
 ) -> FetchedToken:
     """Return where application default credentials' tokens come from."""
-    return FetchedToken(ApplicationDefault(google_auth, in_thread, wall_seconds).fetch, seconds, ahead)
+    return FetchedToken(ApplicationDefault(library, in_thread, wall_seconds).fetch, seconds, ahead)
 
 
 def _says_invalid_grant(error: Exception) -> bool:

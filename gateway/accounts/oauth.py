@@ -46,6 +46,8 @@ class Granted:
     life_seconds: float
     refresh_token: Secret | None
     """A new refresh token that takes the old one's place, if the endpoint sent one."""
+    quota_project: str = ""
+    """The project that requests with this token are counted to; empty for the one that they work in."""
 
 
 def refresh_request(

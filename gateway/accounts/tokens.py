@@ -56,6 +56,10 @@ class TokenSource(Protocol):
     def renewable(self) -> bool:
         """Whether a token that upstream refuses can be exchanged for another."""
 
+    @property
+    def quota_project(self) -> str:
+        """The project that requests are counted to where that is not theirs; known as soon as there is a token."""
+
     async def get(self) -> Secret:
         """Return a token that is good as far as is known; raises TokenUnavailable or TokenRevoked."""
 
@@ -70,6 +74,7 @@ class StaticToken:
     _key: Secret
     renewable: ClassVar[bool] = False
     ready: ClassVar[bool] = True
+    quota_project: ClassVar[str] = ""
 
     def prefetch(self) -> None:
         """It is at hand."""
@@ -103,6 +108,7 @@ class FetchedToken:
     """A monotonic clock."""
     _ahead: Ahead | None = None
     renewable: ClassVar[bool] = True
+    quota_project: str = ""
     _token: Secret | None = None
     _used_at: float = -math.inf
     _timer: IDelayedCall | None = None
@@ -203,7 +209,7 @@ class FetchedToken:
 
     def _succeeded(self, granted: Granted) -> None:
         now = self._seconds()
-        self._token = granted.access_token
+        self._token, self.quota_project = granted.access_token, granted.quota_project
         self._expires_at = now + max(granted.life_seconds - MARGIN_SECONDS, granted.life_seconds / 2)
         early = 1 - JITTER * self._ahead.chance() if self._ahead is not None else 1.0
         self._ahead_at = now + min(granted.life_seconds * AHEAD, self._expires_at - now) * early
@@ -248,6 +254,7 @@ class RefreshedToken:
     """Keeps a rotated refresh token."""
     _ahead: Ahead | None = None
     renewable: ClassVar[bool] = True
+    quota_project: ClassVar[str] = ""
     _fetched: FetchedToken = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:

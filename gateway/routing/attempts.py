@@ -235,7 +235,7 @@ class Router:
         self, run: Run, member: Member, base: str, token: Secret, lease: Lease
     ) -> Whole | Live | Failure:
         call, started = run.call, self.clock.seconds()
-        request = member.upstream.prepare(call, base, member.credential, token)
+        request = member.prepare(call, base, token)
         limit = self.timeouts.first_event_stream if call.streams else self.timeouts.first_byte_unary
         seconds = max(min(limit, run.deadline - started), 0.001)
         run.calls += 1

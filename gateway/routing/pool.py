@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import attrs
 
 from gateway.accounts.tokens import TokenSource
-from gateway.calls import Credential, GatewayError
+from gateway.calls import Call, Credential, GatewayError, HttpRequest, Secret
 from gateway.routing.catalog import glob
 from gateway.upstreams.kinds import Upstream, kinds_with
 
@@ -29,6 +29,18 @@ class Member:
     @_patterns.default
     def _compiled(self) -> tuple[re.Pattern[str], ...]:
         return tuple(glob(pattern) for pattern in self.models)
+
+    def prepare(self, call: Call, base: str, token: Secret) -> HttpRequest:
+        """Return the request that carries a call as this credential; raises as Upstream.prepare does.
+
+        Where its token's source says whom Google is to count the request to, it says so too, as Google's own
+        libraries do: https://cloud.google.com/apis/docs/system-parameters.
+        """
+        request = self.upstream.prepare(call, base, self.credential, token)
+        project = self.tokens.quota_project
+        if not project:
+            return request
+        return attrs.evolve(request, headers=(*request.headers, (b"x-goog-user-project", project.encode("ascii"))))
 
     def serves(self, model: str) -> bool:
         """Say whether the operator lets this upstream serve a model."""

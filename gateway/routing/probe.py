@@ -85,7 +85,7 @@ async def _asked(router: Router, member: Member, call: Call) -> Whole | tuple[in
     token = await member.tokens.get()
     renewed = False
     while True:
-        request = member.upstream.prepare(call, member.bases[0], member.credential, token)
+        request = member.prepare(call, member.bases[0], token)
         result = await asker.ask(call, member, request, SECONDS, UNUSED)
         if isinstance(result, Whole):
             return result
