@@ -67,11 +67,15 @@ FAULTS: Final = {
         "One try with a credential of another project, then passed on; a project that must pay, or is out of its"
         " region, rests.",
         "T",
+        differs="The project rests for five minutes rather than until somebody acts: billing is mended at Google's, and"
+        " nobody tells the gateway.",
     ),
     "U4": Fault(
         "401",
         "One forced refresh for all who wait, the same account once more, then the next; never shown.",
         "T",
+        differs="An account refused with a fresh token rests 15 s, doubled each time, and only the sixth refusal in a"
+        " row quarantines it: identity services have outages of minutes, and nobody puts accounts in again after each.",
     ),
     "U5": Fault("403 about the credential", "Quarantined, the next one tried; 503 where none is left.", "T"),
     "U6": Fault(
@@ -79,7 +83,13 @@ FAULTS: Final = {
         "Quarantined until the operator acts, with Google's link in the log; two within ten minutes halt the upstream.",
         "T",
     ),
-    "U7": Fault("403 or 404 about the model", "Passed on; the credential stays usable.", "T"),
+    "U7": Fault(
+        "403 or 404 about the model",
+        "Passed on; the credential stays usable.",
+        "T",
+        differs="A 403 is tried with one more credential, and the first rests 5 s for this model; a 404 is asked of the"
+        " other bases: Google says both of models that are not rolled out everywhere.",
+    ),
     "U8": Fault("408", "Once more elsewhere, then 504.", "T"),
     "U9": Fault(
         "429 that says how long",
@@ -95,6 +105,7 @@ FAULTS: Final = {
         "429 that says nothing",
         "One second, doubled to at most sixty; any Retry-After is read and clamped.",
         "T",
+        differs="The jitter adds up to a fifth and takes nothing away, so that nobody comes back too early.",
     ),
     "U12": Fault("500", "One retry elsewhere, then passed on.", "T"),
     "U13": Fault(
@@ -102,6 +113,8 @@ FAULTS: Final = {
         "Tried again within the budget, with Retry-After respected; a base that keeps failing is left out for a while,"
         " never the last.",
         "T",
+        differs="Another base or credential is asked at once, for it needs no pause; the same one is not asked twice"
+        " in a request.",
     ),
     "U14": Fault("504", "One retry while the client's deadline allows it, then passed on.", "T"),
     "U15": Fault(
@@ -112,10 +125,14 @@ FAULTS: Final = {
     "U16": Fault("3xx", "Never followed: 502, and the place that it names gets no byte.", "T"),
     "U17": Fault(
         "an error body that is huge, HTML, no JSON, or comes with a 200",
-        "At most 64 KiB are read and a google.rpc.Status is made; an error event of a stream is passed on and judged.",
+        "At most 64 KiB are looked at, a google.rpc.Status is made; a stream's error event is passed on and judged.",
         "T",
     ),
-    "C1": Fault("connection refused", "Another base or attempt, then 503; no credential is blamed.", "P"),
+    "C1": Fault(
+        "connection refused",
+        "Another base or attempt, then 503; no credential is blamed.",
+        "P",
+    ),
     "C2": Fault(
         "an unknown name",
         "503, and the base rests for a second; the resolver's threads are Twisted's ten.",
