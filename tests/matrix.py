@@ -41,7 +41,8 @@ What the gateway does when something fails, and the tests that hold it to that. 
 that is asked for it, or when this page does not name the tests as they are.
 
 Modes: **T** in memory with a clock of the test's own, **P** the real process on loopback, **X** a corpus or a tool from
-outside.  "Differs" says where the behaviour is not what was first asked for, or is proved in another way, and why.
+outside.  "Differs" says where the behaviour is not what was first asked for, or is proved in another way, and why.  The
+table counts the tests that passed; "open" is a mode that is asked for and not proved yet.
 """
 
 
@@ -152,7 +153,7 @@ def written(text: str) -> list[tuple[Proof, str]]:
 
 def render(claims: Sequence[Proof], outcome: Mapping[str, str]) -> str:
     """Write the document."""
-    parts = [_HEAD]
+    parts = [_HEAD, *_summary(claims, outcome)]
     for letter, title in SECTIONS.items():
         parts.append(f"\n{title}\n{'-' * len(title)}\n")
         for name, fault in FAULTS.items():
@@ -174,6 +175,20 @@ def render(claims: Sequence[Proof], outcome: Mapping[str, str]) -> str:
             if lacks:
                 parts.append(f"\nNot proved yet: {', '.join(lacks)}.\n")
     return "".join(parts)
+
+
+def _summary(claims: Sequence[Proof], outcome: Mapping[str, str]) -> Iterable[str]:
+    yield "\n.. list-table::\n   :header-rows: 1\n\n   * - id\n     - fault\n"
+    yield "".join(f"     - {mode}\n" for mode in "TPX")
+    for name, fault in FAULTS.items():
+        yield f"   * - {name}\n     - {fault.what}{' (differs)' if fault.differs else ''}\n"
+        for mode in "TPX":
+            results = [outcome.get(proof.test) for proof in claims if (proof.fault, proof.mode) == (name, mode)]
+            passed = results.count(PASSED)
+            told = f"{passed}" if passed == len(results) else f"{passed} of {len(results)}"
+            if not results:
+                told = "waits" if fault.waits and mode in fault.modes else "open" if mode in fault.modes else ""
+            yield f"     - {told}\n"
 
 
 def claimed() -> list[Proof]:
