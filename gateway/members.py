@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
-from gateway.accounts import adc, keyfiles, serviceaccount, store
+from gateway.accounts import keyfiles, store
 from gateway.accounts.keyfiles import KeyFile
 from gateway.accounts.names import label, mark
-from gateway.accounts.oauth import TokenUnavailable, refresh_request
+from gateway.accounts.oauth import TokenUnavailable
 from gateway.accounts.onboarding import OnboardingError
 from gateway.accounts.projects import Finder, project_of
 from gateway.accounts.sealing import seal_of
+from gateway.accounts.sources import Sources
 from gateway.accounts.store import Account
 from gateway.accounts.tokens import Ahead, RefreshedToken, StaticToken, TokenSource
 from gateway.accounts.watch import Watcher, by_inotify
@@ -57,6 +56,14 @@ class _Held:
     """The project that was found for it, where its file could not be told."""
 
 
+@attrs.frozen
+class _Key:
+    """An API key or a service account of a file, in use."""
+
+    file: KeyFile
+    member: Member
+
+
 class Members:
     """Builds the router's members, and puts others in their place when account files change.
 
@@ -75,9 +82,9 @@ class Members:
         self._wire = wire
         self._router = router
         self._started = False
-        self._ahead = Ahead(reactor.callLater, chance)
+        self._sources = Sources(reactor, self._send, Ahead(reactor.callLater, chance), USER_AGENT)
         self._fixed = {upstream.name: self._built(upstream) for upstream in config.upstreams}
-        self._keys: dict[str, dict[KeyFile, Member]] = {name: {} for name in self._upstreams}
+        self._keys: dict[str, dict[str, _Key]] = {name: {} for name in self._upstreams}
         self._held: dict[str, dict[str, _Held]] = {name: {} for name in self._upstreams}
         self._finder = Finder(reactor, chance, self._ask_project, self._found, self._not_found)
         self._watchers = [
@@ -139,7 +146,7 @@ class Members:
         for one in config.cloud:
             # Application defaults have no secret of ours to tell apart.
             secret = one.service_account.private_key if one.service_account else Secret("")
-            tokens = self._cloud_tokens(one)
+            tokens = self._sources.cloud(one)
             members.append(self._member(config, one.name, one.project, secret, tokens, one.terms))
         return members
 
@@ -150,7 +157,7 @@ class Members:
         project: str,
         secret: Secret,
         tokens: TokenSource,
-        terms: Terms | None = None,
+        terms: Terms,
     ) -> Member:
         credential = Credential(
             name,
@@ -159,7 +166,7 @@ class Members:
             label(config.name, config.kind, name),
             project,
             mark(secret),
-            terms or config.terms,
+            terms,
         )
         return Member(credential, self._kinds[config.name], tokens, config.base_urls, config.models)
 
@@ -183,55 +190,65 @@ class Members:
                 held.tokens.stop()
         self._held[config.name] = now
         self._publish()
-        told = "; ".join(f"{what} {', '.join(labels)}" for what, labels in changes.items() if labels)
-        if told and self._started:
-            _log.info("accounts of {upstream}: {told}", upstream=config.name, told=told)
+        self._tell("accounts", config, changes)
 
     def _update_keys(self, config: UpstreamConfig, files: Sequence[KeyFile]) -> None:
         """Let these be the API keys or service accounts in an upstream's files."""
         before, now = self._keys[config.name], {}
         taken = {member.credential.name for member in self._fixed[config.name]}
+        changes: dict[str, list[str]] = {"added": [], "changed": [], "removed": []}
         for file in files:
             if file.name in taken:
                 _log.warn("{path} is not used: the configuration has a credential of its name", path=str(file.path))
-            else:
-                now[file] = before.get(file) or self._of_file(config, file)
-        added = [member.credential.label for file, member in now.items() if file not in before]
-        removed = [member for file, member in before.items() if file not in now]
-        names = {file.name for file in now}
-        for member in removed:
-            member.tokens.stop()
-            if member.credential.name not in names:
-                self._router.standings.forget(member.credential)
+                continue
+            known = before.get(file.name)
+            now[file.name] = key = self._of_file(config, file, known)
+            if known is None or key.member is not known.member:
+                changes["added" if known is None else "changed"].append(key.member.credential.label)
+        for name, known in before.items():
+            if name not in now:
+                changes["removed"].append(known.member.credential.label)
+                self._router.standings.forget(known.member.credential)
+            if name not in now or now[name].member.tokens is not known.member.tokens:
+                known.member.tokens.stop()
         self._keys[config.name] = now
         self._publish()
-        if self._started and (added or removed):
-            changes = {"added": added, "removed": [member.credential.label for member in removed]}
-            told = "; ".join(f"{what} {', '.join(labels)}" for what, labels in changes.items() if labels)
-            _log.info("credentials of {upstream}: {told}", upstream=config.name, told=told)
+        self._tell("credentials", config, changes)
 
-    def _of_file(self, config: UpstreamConfig, file: KeyFile) -> Member:
+    def _tell(self, what: str, config: UpstreamConfig, changes: Mapping[str, Sequence[str]]) -> None:
+        told = "; ".join(f"{how} {', '.join(labels)}" for how, labels in changes.items() if labels)
+        if told and self._started:
+            _log.info("{what} of {upstream}: {told}", what=what, upstream=config.name, told=told)
+
+    def _of_file(self, config: UpstreamConfig, file: KeyFile, known: _Key | None) -> _Key:
+        """Return a key's use: the one it has, as far as the file is the same."""
+        terms = file.given.over(config.terms)
+        if known is not None and attrs.evolve(known.file, path=file.path, given=file.given) == file:
+            if known.member.credential.terms == terms:
+                return _Key(file, known.member)
+            credential = attrs.evolve(known.member.credential, terms=terms)
+            return _Key(file, attrs.evolve(known.member, credential=credential))
         if file.api_key is not None:
-            return self._member(config, file.name, file.project, file.api_key, StaticToken(file.api_key))
-        assert file.service_account is not None
-        tokens = self._cloud_tokens(CloudCredentialConfig(file.name, file.project, file.service_account))
-        return self._member(config, file.name, file.project, file.service_account.private_key, tokens)
+            tokens: TokenSource = StaticToken(file.api_key)
+        else:
+            tokens = self._sources.cloud(CloudCredentialConfig(file.name, file.project, file.service_account))
+        return _Key(file, self._member(config, file.name, file.project, file.secret, tokens, terms))
 
     def _hold(self, config: UpstreamConfig, account: Account, held: _Held | None) -> _Held:
         """Return an account's use: the one it has, as far as the account is the same."""
         secret, tokens, found = account.refresh_token, None, ""
         if held is not None and secret in (held.account.refresh_token, held.tokens.refresh_token):
             tokens, found = held.tokens, held.found
-        project = account.project or config.project or found
+        project, terms = account.project or config.project or found, account.given.over(config.terms)
         if held is not None and tokens is not None:
             credential = held.member.credential
-            if credential.project == project:
+            if (credential.project, credential.terms) == (project, terms):
                 return _Held(account, tokens, held.member, found)
             # Of the same secret, however often it was exchanged: what is held against it stands.
-            member = attrs.evolve(held.member, credential=attrs.evolve(credential, project=project))
+            member = attrs.evolve(held.member, credential=attrs.evolve(credential, project=project, terms=terms))
         else:
             tokens = self._account_tokens(config, account)
-            member = self._member(config, account.name, project, secret, tokens)
+            member = self._member(config, account.name, project, secret, tokens, terms)
         if project:
             self._router.standings.usable(member.credential)
         else:
@@ -239,23 +256,17 @@ class Members:
         return _Held(account, tokens, member, found)
 
     def _publish(self) -> None:
-        held = self._held
-        self._router.members = [
-            member
-            for name, fixed in self._fixed.items()
-            for member in [*fixed, *self._keys[name].values(), *(one.member for one in held[name].values())]
-        ]
+        held, members = self._held, []
+        for name, fixed in self._fixed.items():
+            members += fixed
+            members += [key.member for key in self._keys[name].values()]
+            members += [one.member for one in held[name].values()]
+        self._router.members = members
         credentials = (one.member.credential for some in held.values() for one in some.values())
         self._finder.want(credential for credential in credentials if not credential.project)
 
     def _account_tokens(self, config: UpstreamConfig, account: Account) -> RefreshedToken:
-        oauth = config.oauth
-        assert oauth is not None
-
-        def request(refresh_token: Secret) -> HttpRequest:
-            return refresh_request(
-                oauth.token_url, oauth.client_id, oauth.client_secret, refresh_token, USER_AGENT
-            )
+        assert config.oauth is not None
 
         def save(refresh_token: Secret) -> None:
             held = self._held[config.name].get(account.name)
@@ -263,9 +274,7 @@ class Members:
             if held is not None and held.tokens is tokens:
                 self._keep(config, held, refresh_token)
 
-        tokens = RefreshedToken(
-            request, account.refresh_token, self._send, self._reactor.seconds, save, self._ahead
-        )
+        tokens = self._sources.account(config.oauth, account.refresh_token, save)
         return tokens
 
     def _keep(self, config: UpstreamConfig, held: _Held, refresh_token: Secret) -> None:
@@ -282,20 +291,6 @@ class Members:
         else:
             held.account = attrs.evolve(held.account, refresh_token=refresh_token)
             self._router.standings.rotated(held.member.credential, mark(refresh_token))
-
-    def _cloud_tokens(self, credential: CloudCredentialConfig) -> TokenSource:
-        seconds = self._reactor.seconds
-        if credential.service_account is not None:
-            return serviceaccount.token_source(
-                credential.service_account, self._send, seconds, time.time, USER_AGENT, self._ahead
-            )
-        return adc.token_source(
-            adc.library(),
-            lambda function: deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function),
-            seconds,
-            time.time,
-            self._ahead,
-        )
 
     async def _send(self, request: HttpRequest) -> tuple[int, bytes]:
         try:
