@@ -44,6 +44,8 @@ setup(
         "tzdata>=2024.1",
         # 23.1: attrs.frozen with full typing.
         "attrs>=23.1",
+        # 0.21: custom collectors with types; pure Python without dependencies of its own.
+        "prometheus_client>=0.21",
     ],
     extras_require={
         "adc": [
@@ -55,6 +57,8 @@ setup(
             "hypothesis>=6.100",
             # 0.16: a second reader of HTTP, with which ours is compared.
             "h11>=0.16",
+            # 1.2: certificates of every kind, made for a test.
+            "trustme>=1.2",
             # As in `adc`: two tests run the library itself, and are skipped without it.
             "google-auth[requests]>=2.39",
         ],

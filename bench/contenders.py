@@ -91,6 +91,7 @@ def start_gateway(kind: str, simulator: processes.Measured, directory: Path) -> 
         "proxy": {"listen": f"tcp:{port}:interface=127.0.0.1", "api_key": CLIENT_KEY},
         "upstreams": {"bench": upstream},
         "routing": {"max_attempts": ATTEMPTS},
+        "admin": {"listen": ""},
         "state_dir": str(state),
     }
     file = directory / "antigravity.yaml"

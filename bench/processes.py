@@ -159,6 +159,7 @@ def start_gateway(upstream: Measured, directory: Path) -> Measured:
                 "credentials_dir": "accounts",
             }
         },
+        "admin": {"listen": ""},
         "state_dir": str(state),
     }
     file = directory / "antigravity.yaml"

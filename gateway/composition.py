@@ -5,17 +5,20 @@ from __future__ import annotations
 import random
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
 from twisted.internet.threads import deferToThreadPool
+from twisted.web.resource import IResource
 
 from gateway.accounts.keeper import Keeper
 from gateway.accounts.ledger import Ledger
 from gateway.accounts.standing import Standings
 from gateway.calls import Recorder
 from gateway.config import Config, listeners
+from gateway.credentials import Prepared, prepared
 from gateway.edge.gate import Gate
 from gateway.edge.hosts import Hosts
 from gateway.edge.keys import ANONYMOUS, KeyRing, identity
@@ -36,12 +39,17 @@ from gateway.upstreams.models import Model
 
 @attrs.define(eq=False)
 class Composition:
-    """The parts of a running gateway, put together."""
+    """The parts of a running gateway, put together.
+
+    One that has a predecessor is built beside it and touches nothing of it until ``take_over``.  Then it has the same
+    site, members and keeper, and goes on with the same standings, sessions and tokens.
+    """
 
     config: Config
     reactor: Any
     wire: Wire
     recorder: Recorder
+    before: Composition | None = None
     router: Router = attrs.field(init=False)
     members: Members = attrs.field(init=False)
     site: GatewaySite = attrs.field(init=False)
@@ -49,38 +57,47 @@ class Composition:
     keeper: Keeper = attrs.field(init=False)
     quota_watch: QuotaWatch = attrs.field(init=False)
     oversight: Oversight = attrs.field(init=False)
+    _gate: Gate = attrs.field(init=False)
+    _resource: IResource = attrs.field(init=False)
+    _prepared: Prepared = attrs.field(init=False)
+    _identities: tuple[str, ...] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        """Build; raises StoreError where a credential's file is not in order."""
         from gateway.edge import api
 
         config = self.config
-        configured = {
-            entry.id: Model(
-                entry.id, input_tokens=entry.input_tokens, output_tokens=entry.output_tokens, verbs=entry.verbs
-            )
-            for entry in config.models
-        }
         chance = random.SystemRandom().random
+        self._gate = _gate(config)
+        self._identities = (ANONYMOUS, *map(identity, config.proxy.keys))
+        if self.before is None:
+            self._begin(chance)
+        else:
+            self._follow(self.before)
+        self.listers = [Lister(upstream.name, self.router, self.reactor, chance) for upstream in config.upstreams]
+        self.quota_watch = QuotaWatch(self.router, chance)
+        self._resource = api.build(self.router, self.reactor, config.proxy.done_marker)
+        if self.before is None:
+            self.site = GatewaySite(
+                self._resource,
+                self.reactor,
+                self._gate,
+                config.limits,
+                self.recorder,
+                lambda: str(uuid.uuid4()),
+                config.timeouts,
+                _answers_half_closed(config),
+            )
+
+    def _begin(self, chance: Callable[[], float]) -> None:
+        config = self.config
         self.router = Router(
-            wire=self.wire,
             clock=self.reactor,
             wall_seconds=time.time,
             chance=chance,
             standings=Standings(chance=chance),
             sessions=Sessions(config.routing.sessions.limit, config.routing.sessions.seconds),
-            recorder=self.recorder,
-            routing=config.routing,
-            timeouts=config.timeouts,
-            limits=config.limits,
-            catalog=Catalog(
-                TABLE,
-                configured,
-                aliases=Aliases.build(config.routing.aliases),
-                served=tuple(
-                    Served.build(upstream.models, kinds.KINDS[upstream.kind].verbs) for upstream in config.upstreams
-                ),
-            ),
-            explains=config.log.level == "debug",
+            **self._settings(_catalog(config)),
         )
         self.members = Members(config, self.reactor, self.wire, self.router, chance)
         self.keeper = Keeper(
@@ -91,31 +108,96 @@ class Composition:
             lambda function: deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function),
             self.members.names,
         )
-        gate = Gate(
-            KeyRing(config.proxy.keys),
-            config.proxy.authenticates,
-            config.proxy.open_health,
-            config.limits.body,
-            config.limits.target,
-            KeyRing(config.proxy.operator_keys),
-            Hosts.build(config.proxy.hosts, (listeners.parse(one).interface for one in config.proxy.listen)),
-            Origins(frozenset(config.proxy.origins)),
+        self.oversight = Oversight(self.router, _kinds(config), self._identities, self.keeper.save, self.members.hurry)
+
+    def _follow(self, before: Composition) -> None:
+        self._prepared = prepared(self.config)
+        same = set(before.config.upstreams) & set(self.config.upstreams)
+        catalog = _catalog(self.config)
+        for upstream in same:
+            if upstream.name in before.router.catalog.listed:
+                catalog = catalog.with_listing(
+                    upstream.name, before.router.catalog.listed[upstream.name].values()
+                )
+        self.router = before.router.renewed(**self._settings(catalog))
+        self.members, self.keeper, self.site = before.members, before.keeper, before.site
+        self.oversight = before.oversight
+
+    def _settings(self, catalog: Catalog) -> dict[str, Any]:
+        config = self.config
+        return {
+            "wire": self.wire,
+            "recorder": self.recorder,
+            "routing": config.routing,
+            "timeouts": config.timeouts,
+            "limits": config.limits,
+            "catalog": catalog,
+            "explains": config.log.level == "debug",
+        }
+
+    def start(self) -> None:
+        """Begin what goes on in the background."""
+        for lister in self.listers:
+            lister.start()
+        self.members.start()
+        self.quota_watch.start()
+
+    def rest(self) -> None:
+        """End what goes on in the background, except for what tokens need."""
+        for lister in self.listers:
+            lister.stop()
+        self.quota_watch.stop()
+
+    def take_over(self) -> None:
+        """Serve in the place of the predecessor: requests under way end by its rules, new ones go by these.
+
+        Nothing here can fail: what can has been done before.
+        """
+        assert self.before is not None
+        before, self.before = self.before, None
+        before.rest()
+        router, config = self.router, self.config
+        router.sessions.resize(config.routing.sessions.limit, config.routing.sessions.seconds)
+        router.chooser.waiting.limit = config.limits.queue
+        self.members.take(self._prepared, router, self.wire)
+        self.oversight.router, self.oversight.upstreams = router, _kinds(config)
+        self.oversight.key_ids = self._identities
+        self.site.take(self._resource, self._gate, config.limits, config.timeouts, _answers_half_closed(config))
+        for lister in self.listers:
+            lister.start()
+        self.quota_watch.start()
+        # Whoever waits for a credential may have one now.
+        router.chooser.waiting.offer()
+
+
+def _catalog(config: Config) -> Catalog:
+    configured = {
+        entry.id: Model(
+            entry.id, input_tokens=entry.input_tokens, output_tokens=entry.output_tokens, verbs=entry.verbs
         )
-        resource = api.build(self.router, self.reactor, config.proxy.done_marker)
-        self.site = GatewaySite(
-            resource,
-            self.reactor,
-            gate,
-            config.limits,
-            self.recorder,
-            lambda: str(uuid.uuid4()),
-            config.timeouts,
-            config.proxy.half_close == "answer",
-        )
-        self.listers = [
-            Lister(upstream.name, self.router, self.reactor, chance) for upstream in config.upstreams
-        ]
-        self.quota_watch = QuotaWatch(self.router, chance)
-        kinds_of = {upstream.name: upstream.kind for upstream in config.upstreams}
-        identities = (ANONYMOUS, *map(identity, config.proxy.keys))
-        self.oversight = Oversight(self.router, kinds_of, identities, self.keeper.save, self.members.hurry)
+        for entry in config.models
+    }
+    served = tuple(Served.build(one.models, kinds.KINDS[one.kind].verbs) for one in config.upstreams)
+    return Catalog(TABLE, configured, aliases=Aliases.build(config.routing.aliases), served=served)
+
+
+def _gate(config: Config) -> Gate:
+    proxy = config.proxy
+    return Gate(
+        KeyRing(proxy.keys),
+        proxy.authenticates,
+        proxy.open_health,
+        config.limits.body,
+        config.limits.target,
+        KeyRing(proxy.operator_keys),
+        Hosts.build(proxy.hosts, (listeners.parse(one).interface for one in proxy.listen)),
+        Origins(frozenset(proxy.origins)),
+    )
+
+
+def _kinds(config: Config) -> dict[str, str]:
+    return {upstream.name: upstream.kind for upstream in config.upstreams}
+
+
+def _answers_half_closed(config: Config) -> bool:
+    return config.proxy.half_close == "answer"

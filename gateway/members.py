@@ -4,34 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
-from gateway.accounts import keyfiles, store
+from gateway.accounts import store
 from gateway.accounts.keyfiles import KeyFile
 from gateway.accounts.names import label, mark
-from gateway.accounts.oauth import TokenUnavailable
+from gateway.accounts.oauth import refresh_request
 from gateway.accounts.onboarding import OnboardingError
 from gateway.accounts.projects import Finder, project_of
-from gateway.accounts.sealing import seal_of
-from gateway.accounts.sources import Sources
 from gateway.accounts.store import Account
 from gateway.accounts.tokens import Ahead, RefreshedToken, StaticToken, TokenSource
-from gateway.accounts.watch import Watcher, by_inotify
+from gateway.accounts.watch import Watcher
 from gateway.calls import Credential, HttpRequest, Secret, Terms
 from gateway.config import CloudCredentialConfig, Config, UpstreamConfig
+from gateway.credentials import Held, Prepared, ask, cloud_tokens, prepared, watcher
 from gateway.routing.attempts import Router
 from gateway.routing.pool import Member
-from gateway.upstreams import kinds
-from gateway.upstreams.exchange import Wire, WireError
+from gateway.upstreams.exchange import Wire
 from gateway.upstreams.sending import USER_AGENT
 
-TOKEN_SECONDS = 30.0
-TOKEN_BYTES = 256 * 1024
 STOP_SECONDS = 5.0
 """How long the end waits for refreshes under way: an exchanged refresh token is lost with them."""
 NO_PROJECT = "PROJECT_MISSING"
@@ -39,85 +34,106 @@ NO_PROJECT = "PROJECT_MISSING"
 _log = Logger(namespace="gateway")
 
 
-def accounts(config: UpstreamConfig) -> list[Account]:
-    """Return the accounts in an upstream's files; raises StoreError."""
-    return store.load(Path(config.credentials_dir), seal_of(config.credentials_key)) if config.credentials_dir else []
-
-
-@attrs.define(eq=False)
-class _Held:
-    """An account in use."""
-
-    account: Account
-    """As its file is known to have it."""
-    tokens: RefreshedToken
-    member: Member
-    found: str = ""
-    """The project that was found for it, where its file could not be told."""
-
-
-@attrs.frozen
-class _Key:
-    """An API key or a service account of a file, in use."""
-
-    file: KeyFile
-    member: Member
+_Cloud = tuple[CloudCredentialConfig, Member]
 
 
 class Members:
-    """Builds the router's members, and puts others in their place when account files change.
+    """Builds the router's members, and puts others in their place when account files or the configuration change.
 
-    Calls under way keep the members that they began with.  An account that did not change keeps its token,
-    its standing and its sessions, and so does one whose project alone changed.
+    Calls under way keep the members that they began with.  A credential that did not change keeps its token,
+    its standing and its sessions, and so does one whose project or upstream's settings alone changed.
     """
 
     def __init__(
         self, config: Config, reactor: Any, wire: Wire, router: Router, chance: Callable[[], float]
     ) -> None:
         """Build the members; raises StoreError where an account file is not in order."""
-        self._upstreams = {upstream.name: upstream for upstream in config.upstreams}
-        self._kinds = {upstream.name: kinds.build(upstream) for upstream in config.upstreams}
-        self._seals = {upstream.name: seal_of(upstream.credentials_key) for upstream in config.upstreams}
         self._reactor = reactor
-        self._wire = wire
-        self._router = router
         self._started = False
-        self._sources = Sources(reactor, self._send, Ahead(reactor.callLater, chance), USER_AGENT)
-        self._fixed = {upstream.name: self._built(upstream) for upstream in config.upstreams}
-        self._keys: dict[str, dict[str, _Key]] = {name: {} for name in self._upstreams}
-        self._held: dict[str, dict[str, _Held]] = {name: {} for name in self._upstreams}
+        self._ahead = Ahead(reactor.callLater, chance)
+        self._upstreams: dict[str, UpstreamConfig] = {}
+        self._fixed: dict[str, list[Member]] = {}
+        self._clouds: dict[tuple[str, str], _Cloud] = {}
+        self._keys: dict[str, dict[KeyFile, Member]] = {}
+        self._held: dict[str, dict[str, Held]] = {}
+        self._watchers: list[Watcher] = []
+        self._cloud_tokens = partial(cloud_tokens, send=self._send, reactor=reactor, ahead=self._ahead)
         self._finder = Finder(reactor, chance, self._ask_project, self._found, self._not_found)
+        self.take(prepared(config), router, wire)
+
+    def take(self, what: Prepared, router: Router, wire: Wire) -> None:
+        """Let these be the configured upstreams from now on, and ``router`` whom their members serve."""
+        before, self._upstreams = self._upstreams, {one.name: one for one in what.config.upstreams}
+        self._kinds, self._seals = what.kinds, what.seals
+        self._router, self._wire = router, wire
+        for name in before:
+            self._adapt(before[name], self._upstreams.get(name))
+        for name in self._upstreams:
+            self._keys.setdefault(name, {})
+            self._held.setdefault(name, {})
+        clouds, self._clouds = self._clouds, {}
+        self._fixed = {name: self._built(upstream, clouds) for name, upstream in self._upstreams.items()}
+        kept = {id(member.tokens) for _, member in self._clouds.values()}
+        for _, member in clouds.values():
+            if id(member.tokens) not in kept:
+                member.tokens.stop()
+        for upstream in what.config.upstreams:
+            if upstream.oauth is not None:
+                self._update(upstream, what.accounts[upstream.name])
+            elif upstream.credentials_dir:
+                self._update_keys(upstream, what.keyfiles[upstream.name])
+        self._publish()
+        self._watch()
+
+    def _adapt(self, old: UpstreamConfig, new: UpstreamConfig | None) -> None:
+        """Let what an upstream's credentials hold follow its settings; they lose it where these are others' ."""
+        name = old.name
+        if new is None or (new.kind, new.oauth) != (old.kind, old.oauth):
+            gone = [one.member for one in self._held.pop(name, {}).values()]
+            gone += self._keys.pop(name, {}).values()
+            for member in gone:
+                member.tokens.stop()
+                self._router.standings.forget(member.credential)
+            return
+        if new != old:
+            self._held[name] = {
+                account: attrs.evolve(held, member=self._adapted(held.member, new))
+                for account, held in self._held[name].items()
+            }
+            self._keys[name] = {file: self._adapted(member, new) for file, member in self._keys[name].items()}
+
+    def _adapted(self, member: Member, config: UpstreamConfig) -> Member:
+        credential = attrs.evolve(member.credential, terms=config.terms)
+        return Member(credential, self._kinds[config.name], member.tokens, config.base_urls, config.models)
+
+    def _watch(self) -> None:
+        for one in self._watchers:
+            one.stop()
         self._watchers = [
-            Watcher(
-                Path(upstream.credentials_dir),
+            watcher(
+                upstream,
                 self._seals[upstream.name],
-                reactor,
+                self._reactor,
                 partial(self._update if upstream.oauth else self._update_keys, upstream),
-                by_inotify(reactor),
-                store.read if upstream.oauth else keyfiles.reader(upstream.kind),
             )
-            for upstream in config.upstreams
+            for upstream in self._upstreams.values()
             if upstream.credentials_dir
         ]
-        for upstream in config.upstreams:
-            if upstream.oauth is not None:
-                self._update(upstream, accounts(upstream))
-            elif upstream.credentials_dir:
-                directory, seal = Path(upstream.credentials_dir), self._seals[upstream.name]
-                self._update_keys(upstream, keyfiles.load(directory, upstream.kind, seal))
-        self._publish()
+        if self._started:
+            for one in self._watchers:
+                one.start()
 
     def start(self) -> None:
         """Begin to watch the account files, and to look for projects that are missing."""
         self._started = True
-        for watcher in self._watchers:
-            watcher.start()
+        for one in self._watchers:
+            one.start()
         self._finder.start()
 
     def stop(self) -> None:
         """Watch and look no longer; tokens are still to be had."""
-        for watcher in self._watchers:
-            watcher.stop()
+        for one in self._watchers:
+            one.stop()
         self._finder.stop()
 
     def names(self) -> dict[str, set[str]]:
@@ -137,8 +153,8 @@ class Members:
         waiting: Deferred[Any] = DeferredList(ends, consumeErrors=True)
         await waiting.addTimeout(STOP_SECONDS, self._reactor, lambda result, seconds: None)
 
-    def _built(self, config: UpstreamConfig) -> list[Member]:
-        """Return the members that the configuration itself names."""
+    def _built(self, config: UpstreamConfig, clouds: Mapping[tuple[str, str], _Cloud]) -> list[Member]:
+        """Return the members that the configuration itself names; those of ``clouds`` were there before."""
         members: list[Member] = []
         for key in config.credentials:
             source: TokenSource = StaticToken(key.api_key)
@@ -146,8 +162,11 @@ class Members:
         for one in config.cloud:
             # Application defaults have no secret of ours to tell apart.
             secret = one.service_account.private_key if one.service_account else Secret("")
-            tokens = self._sources.cloud(one)
+            known, before = clouds.get((config.name, one.name), (None, None))
+            same = known is not None and known.service_account == one.service_account
+            tokens = before.tokens if before is not None and same else self._cloud_tokens(one)
             members.append(self._member(config, one.name, one.project, secret, tokens, one.terms))
+            self._clouds[config.name, one.name] = one, members[-1]
         return members
 
     def _member(
@@ -157,7 +176,7 @@ class Members:
         project: str,
         secret: Secret,
         tokens: TokenSource,
-        terms: Terms,
+        terms: Terms | None = None,
     ) -> Member:
         credential = Credential(
             name,
@@ -166,7 +185,7 @@ class Members:
             label(config.name, config.kind, name),
             project,
             mark(secret),
-            terms,
+            terms or config.terms,
         )
         return Member(credential, self._kinds[config.name], tokens, config.base_urls, config.models)
 
@@ -190,94 +209,92 @@ class Members:
                 held.tokens.stop()
         self._held[config.name] = now
         self._publish()
-        self._tell("accounts", config, changes)
+        told = "; ".join(f"{what} {', '.join(labels)}" for what, labels in changes.items() if labels)
+        if told and self._started:
+            _log.info("accounts of {upstream}: {told}", upstream=config.name, told=told)
 
     def _update_keys(self, config: UpstreamConfig, files: Sequence[KeyFile]) -> None:
         """Let these be the API keys or service accounts in an upstream's files."""
         before, now = self._keys[config.name], {}
         taken = {member.credential.name for member in self._fixed[config.name]}
-        changes: dict[str, list[str]] = {"added": [], "changed": [], "removed": []}
         for file in files:
             if file.name in taken:
                 _log.warn("{path} is not used: the configuration has a credential of its name", path=str(file.path))
-                continue
-            known = before.get(file.name)
-            now[file.name] = key = self._of_file(config, file, known)
-            if known is None or key.member is not known.member:
-                changes["added" if known is None else "changed"].append(key.member.credential.label)
-        for name, known in before.items():
-            if name not in now:
-                changes["removed"].append(known.member.credential.label)
-                self._router.standings.forget(known.member.credential)
-            if name not in now or now[name].member.tokens is not known.member.tokens:
-                known.member.tokens.stop()
+            else:
+                now[file] = before.get(file) or self._of_file(config, file)
+        added = [member.credential.label for file, member in now.items() if file not in before]
+        removed = [member for file, member in before.items() if file not in now]
+        names = {file.name for file in now}
+        for member in removed:
+            member.tokens.stop()
+            if member.credential.name not in names:
+                self._router.standings.forget(member.credential)
         self._keys[config.name] = now
         self._publish()
-        self._tell("credentials", config, changes)
+        if self._started and (added or removed):
+            changes = {"added": added, "removed": [member.credential.label for member in removed]}
+            told = "; ".join(f"{what} {', '.join(labels)}" for what, labels in changes.items() if labels)
+            _log.info("credentials of {upstream}: {told}", upstream=config.name, told=told)
 
-    def _tell(self, what: str, config: UpstreamConfig, changes: Mapping[str, Sequence[str]]) -> None:
-        told = "; ".join(f"{how} {', '.join(labels)}" for how, labels in changes.items() if labels)
-        if told and self._started:
-            _log.info("{what} of {upstream}: {told}", what=what, upstream=config.name, told=told)
-
-    def _of_file(self, config: UpstreamConfig, file: KeyFile, known: _Key | None) -> _Key:
-        """Return a key's use: the one it has, as far as the file is the same."""
-        terms = file.given.over(config.terms)
-        if known is not None and attrs.evolve(known.file, path=file.path, given=file.given) == file:
-            if known.member.credential.terms == terms:
-                return _Key(file, known.member)
-            credential = attrs.evolve(known.member.credential, terms=terms)
-            return _Key(file, attrs.evolve(known.member, credential=credential))
+    def _of_file(self, config: UpstreamConfig, file: KeyFile) -> Member:
         if file.api_key is not None:
-            tokens: TokenSource = StaticToken(file.api_key)
-        else:
-            tokens = self._sources.cloud(CloudCredentialConfig(file.name, file.project, file.service_account))
-        return _Key(file, self._member(config, file.name, file.project, file.secret, tokens, terms))
+            return self._member(config, file.name, file.project, file.api_key, StaticToken(file.api_key))
+        assert file.service_account is not None
+        tokens = self._cloud_tokens(CloudCredentialConfig(file.name, file.project, file.service_account))
+        return self._member(config, file.name, file.project, file.service_account.private_key, tokens)
 
-    def _hold(self, config: UpstreamConfig, account: Account, held: _Held | None) -> _Held:
+    def _hold(self, config: UpstreamConfig, account: Account, held: Held | None) -> Held:
         """Return an account's use: the one it has, as far as the account is the same."""
         secret, tokens, found = account.refresh_token, None, ""
         if held is not None and secret in (held.account.refresh_token, held.tokens.refresh_token):
             tokens, found = held.tokens, held.found
-        project, terms = account.project or config.project or found, account.given.over(config.terms)
+        project = account.project or config.project or found
         if held is not None and tokens is not None:
             credential = held.member.credential
-            if (credential.project, credential.terms) == (project, terms):
-                return _Held(account, tokens, held.member, found)
+            if credential.project == project:
+                return Held(account, tokens, held.member, found)
             # Of the same secret, however often it was exchanged: what is held against it stands.
-            member = attrs.evolve(held.member, credential=attrs.evolve(credential, project=project, terms=terms))
+            member = attrs.evolve(held.member, credential=attrs.evolve(credential, project=project))
         else:
             tokens = self._account_tokens(config, account)
-            member = self._member(config, account.name, project, secret, tokens, terms)
+            member = self._member(config, account.name, project, secret, tokens)
         if project:
             self._router.standings.usable(member.credential)
         else:
             self._router.standings.unusable(member.credential, NO_PROJECT)
-        return _Held(account, tokens, member, found)
+        return Held(account, tokens, member, found)
 
     def _publish(self) -> None:
-        held, members = self._held, []
-        for name, fixed in self._fixed.items():
-            members += fixed
-            members += [key.member for key in self._keys[name].values()]
-            members += [one.member for one in held[name].values()]
-        self._router.members = members
+        held = self._held
+        self._router.members = [
+            member
+            for name, fixed in self._fixed.items()
+            for member in [*fixed, *self._keys[name].values(), *(one.member for one in held[name].values())]
+        ]
         credentials = (one.member.credential for some in held.values() for one in some.values())
         self._finder.want(credential for credential in credentials if not credential.project)
 
     def _account_tokens(self, config: UpstreamConfig, account: Account) -> RefreshedToken:
-        assert config.oauth is not None
+        oauth = config.oauth
+        assert oauth is not None
+
+        def request(refresh_token: Secret) -> HttpRequest:
+            return refresh_request(
+                oauth.token_url, oauth.client_id, oauth.client_secret, refresh_token, USER_AGENT
+            )
 
         def save(refresh_token: Secret) -> None:
-            held = self._held[config.name].get(account.name)
+            held = self._held.get(config.name, {}).get(account.name)
             # One that was removed, or signed in again, meanwhile has no use for it.
             if held is not None and held.tokens is tokens:
                 self._keep(config, held, refresh_token)
 
-        tokens = self._sources.account(config.oauth, account.refresh_token, save)
+        tokens = RefreshedToken(
+            request, account.refresh_token, self._send, self._reactor.seconds, save, self._ahead
+        )
         return tokens
 
-    def _keep(self, config: UpstreamConfig, held: _Held, refresh_token: Secret) -> None:
+    def _keep(self, config: UpstreamConfig, held: Held, refresh_token: Secret) -> None:
         try:
             store.save_refresh_token(
                 held.account, refresh_token, self._seals[config.name], held.account.refresh_token
@@ -293,11 +310,7 @@ class Members:
             self._router.standings.rotated(held.member.credential, mark(refresh_token))
 
     async def _send(self, request: HttpRequest) -> tuple[int, bytes]:
-        try:
-            exchange = await self._wire.open(request, TOKEN_SECONDS)
-            return exchange.status, await exchange.read(TOKEN_BYTES, TOKEN_SECONDS)
-        except WireError as error:
-            raise TokenUnavailable(f"the token endpoint gave no answer ({error.kind})") from None
+        return await ask(self._wire, request)
 
     async def _ask_project(self, credential: Credential) -> str:
         """Return an account's project; raises OnboardingError."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
 from twisted.application import service
-from twisted.application.strports import service as listening
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IReactorUNIX
@@ -16,66 +17,71 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.components import Componentized
 
-from gateway import __version__
+from gateway import __version__, starting
 from gateway.accounts import store
-from gateway.accounts.keeper import Keeper
-from gateway.accounts.ledger import LedgerError
 from gateway.accounts.statedir import SOCKET, StateDirectory
+from gateway.calls import Recorder
 from gateway.composition import Composition
-from gateway.config import Config
+from gateway.config import Config, ConfigError
 from gateway.operations import logs
 from gateway.operations.adminsocket import AdminSocket
 from gateway.operations.journal import LogRecorder
-from gateway.process import descriptors, signals
-from gateway.routing.oversight import Oversight
+from gateway.operations.metrics import Metrics
+from gateway.operations.recorders import Recorders
+from gateway.operations.watching import Pages, WatchSite
+from gateway.process import cores, descriptors, signals
+from gateway.process.lag import LagWatch
+from gateway.process.listeners import CannotListen, Exchange, Listeners
+from gateway.process.notify import Notifier
+from gateway.situation import Situation
+from gateway.upstreams.exchange import Wire
 from gateway.upstreams.wire import LeanClient, TreqWire, stock_agent
 
 PRUNE_SECONDS = 60.0
 
 _log = Logger(namespace="gateway")
 
-
-class CannotStart(SystemExit, Exception):
-    """The start ends here, with status 1.
-
-    It is an Exception too, because of nothing else twistd tells the shell that started a daemon: that shell would
-    wait for ever, and the pid file would stay.
-    """
+Read = Callable[[str, str], Config]
+"""Reads the configuration anew, given the simulator's origin and a state directory for what it makes up; raises
+ConfigError."""
 
 
-def _cannot_start(sentence: str) -> CannotStart:
-    _log.critical("{why}", why=sentence)
-    error = CannotStart(sentence)
-    # A number as its code lets the interpreter end without saying it all again.
-    error.code = 1
-    return error
+@attrs.define(eq=False)
+class Running:
+    """What of a daemon there is once it listens."""
+
+    composition: Composition
+    situation: Situation
+    listeners: Listeners
+    watchers: Listeners
+    watch_site: WatchSite
 
 
 class Gateway(service.Service):
-    """The daemon: listens, serves, and in the end lets the requests under way come to theirs."""
+    """The daemon: listens, serves, reads its configuration anew, and in the end lets the requests under way end."""
 
     name = "antigravity"
 
     def __init__(
-        self,
-        config: Config,
-        reactor: Any,
-        options: Mapping[str, Any],
-        simulated: Callable[[str, str], Config] | None = None,
+        self, config: Config, reactor: Any, options: Mapping[str, Any], read: Read, simulates: bool = False
     ) -> None:
-        """``simulated`` makes the configuration of the simulator's origin and a state directory, if there is one."""
+        """``config`` is what ``read`` gave, before any simulator had an origin."""
         self._config = config
         self._reactor = reactor
         self._options = options
-        self._simulated = simulated
-        self._listeners: list[Any] = []
+        self._read = read
+        self._simulates = simulates
         self._simulator: IListeningPort | None = None
-        self._composition: Composition | None = None
+        self._origin = ""
+        self._running: Running | None = None
         self._close_pool: Callable[[], Deferred[None]] = lambda: succeed(None)
         self._prune: Any = None
         self._state: StateDirectory | None = None
         self._admin: AdminSocket | None = None
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._logs: logs.Log | None = None
+        self._lag = LagWatch(reactor)
+        self._notifier = Notifier(os.environ, reactor, 0)
         self._stopping = False
         self._hurried = False
         self._wait: Deferred[None] | None = None
@@ -84,41 +90,69 @@ class Gateway(service.Service):
     def setServiceParent(self, parent: Any) -> None:
         """Join an application, and take over how it logs; see service.Service."""
         if isinstance(parent, Componentized):
-            logs.install(parent, self._config.log, self._options, self._reactor)
+            self._logs = logs.install(parent, self._config.log, self._options)
         super().setServiceParent(parent)
 
     def privilegedStartService(self) -> None:
         """Listen, before privileges are dropped; see service.Service."""
-        if self._simulated is not None:
+        cores.forbid()
+        cores.tell_where()
+        if self._simulates:
             # What is invented is not kept, and does not get in another simulation's way.
             self._scratch = tempfile.TemporaryDirectory(prefix="antigravity-")
-            self._config = self._simulated(self._start_simulator(), self._scratch.name)
+            self._start_simulator()
+            self._config = self._reread()
         self._config = descriptors.clamped(self._config)
-        self._open_state()
-        agent, pool = stock_agent(self._reactor, self._config.timeouts.connect)
-        self._close_pool = pool.closeCachedConnections
-        wire = TreqWire(LeanClient(agent), self._reactor)
-        composition = Composition(self._config, self._reactor, wire, LogRecorder())
-        self._composition = composition
-        self._load_standings(composition.keeper, self._state is not None and self._state.locked)
-        for description in self._config.proxy.listen:
-            try:
-                listener = listening(description, composition.site, reactor=self._reactor)
-                listener.privilegedStartService()
-            except CannotListenError as error:
-                raise _cannot_start(f"cannot listen on {description}: {error.socketError}") from None
-            except Exception as error:
-                # Each kind of endpoint has errors of its own, for a key that cannot be read or a socket not passed on.
-                raise _cannot_start(f"cannot listen on {description}: {type(error).__name__}: {error}") from None
-            self._listeners.append(listener)
-        self._open_admin(composition.oversight)
+        self._state = starting.open_state(Path(self._config.state_dir))
+        metrics = Metrics(lambda model: self._running is not None and self._running.situation.known(model))
+        wire, self._close_pool = self._wire(self._config)
+        composition = Composition(self._config, self._reactor, wire, Recorders(LogRecorder(), metrics))
+        starting.load_standings(composition.keeper, self._state.locked)
+        running = self._running = self._built(composition, metrics)
+        try:
+            running.listeners.take(running.listeners.prepare(self._config.proxy.listen, self._config.proxy.client_ca))
+            running.watchers.take(self._watched(running, self._config))
+        except CannotListen as error:
+            raise starting.cannot_start(str(error)) from None
+        self._open_admin(running.situation)
 
-    def _open_admin(self, oversight: Oversight) -> None:
+    def _built(self, composition: Composition, metrics: Metrics) -> Running:
+        from gateway.operations.exposition import CONTENT_TYPE, Exposition
+
+        situation = Situation(composition, self._lag)
+        pages = Pages(
+            situation.not_ready, situation.status, Exposition(metrics, situation).render, CONTENT_TYPE
+        )
+        site = WatchSite(pages, self._config.admin.tokens, self._reactor)
+        return Running(
+            composition,
+            situation,
+            Listeners(self._reactor, composition.site),
+            Listeners(self._reactor, site),
+            site,
+        )
+
+    def _watched(self, running: Running, config: Config) -> Exchange:
+        """Open the watchers' listeners; raises CannotListen, unless nobody asked for them."""
+        try:
+            return running.watchers.prepare(config.admin.listen)
+        except CannotListen as error:
+            if config.admin.chosen:
+                raise
+            _log.warn("{why}: there are no metrics and no readiness; see admin.listen", why=str(error))
+            return running.watchers.prepare(())
+
+    def _wire(self, config: Config) -> tuple[Wire, Callable[[], Deferred[None]]]:
+        agent, pool = stock_agent(self._reactor, config.timeouts.connect)
+        return TreqWire(LeanClient(agent), self._reactor), pool.closeCachedConnections
+
+    def _open_admin(self, situation: Situation) -> None:
         from gateway.operations import admin
 
         if self._state is None or not self._state.locked or not IReactorUNIX.providedBy(self._reactor):
             return
-        site = admin.build(oversight, __version__, self._reactor)
+        oversight, reloads = situation.composition.oversight, situation.reloads
+        site = admin.build(oversight, __version__, self._reactor, lambda: {"configuration": reloads.row()})
         try:
             address = self._state.address(SOCKET)
             socket = AdminSocket(self._state.path / SOCKET, address, site, self._reactor)
@@ -128,46 +162,116 @@ class Gateway(service.Service):
         else:
             self._admin = socket
 
-    def _open_state(self) -> None:
-        state = StateDirectory(Path(self._config.state_dir))
-        try:
-            state.open()
-        except store.StoreError as error:
-            raise _cannot_start(str(error)) from None
-        except OSError as error:
-            _log.warn("the state directory cannot be used, and nothing outlasts this run: {why}", why=str(error))
-        self._state = state
-
-    def _load_standings(self, keeper: Keeper, owned: bool) -> None:
-        try:
-            keeper.load(owned)
-        except LedgerError as error:
-            raise _cannot_start(str(error)) from None
-        except OSError as error:
-            _log.warn("the standings of the last run cannot be read: {why}", why=str(error))
-
     def startService(self) -> None:
         """Serve; see service.Service."""
         super().startService()
-        config, composition = self._config, self._composition
-        assert composition is not None
-        for listener in self._listeners:
-            listener.startService()
-        for lister in composition.listers:
-            lister.start()
-        composition.members.start()
-        composition.quota_watch.start()
-        composition.keeper.start()
+        running = self._running
+        assert running is not None
+        # Only now is it known which process this is: a daemon has forked.
+        self._notifier = Notifier(os.environ, self._reactor, os.getpid())
+        signals.answer(self._reactor, {"SIGHUP": self._reload, "SIGUSR1": self._reopen_log})
+        running.composition.start()
+        running.composition.keeper.start()
+        self._lag.start()
         self._reactor.callLater(0, self._runs)
         self._tidy()
-        for warning in config.warnings:
+        for warning in self._config.warnings:
             _log.warn("{warning}", warning=warning)
-        if not composition.router.members:
+        if not running.composition.router.members:
             _log.warn("there is no credential yet: every request is answered with 503 until one is added")
 
     def _runs(self) -> None:
         signals.answer(self._reactor, {"SIGTERM": self._end, "SIGINT": self._end})
-        self._announce()
+        self._announce("serves")
+        self._notifier.ready()
+        self._notifier.watch()
+
+    def _announce(self, what: str) -> None:
+        assert self._running is not None
+        _log.info(
+            "antigravity-gateway {version} {what} {listen} with {count} credentials of {upstreams} ({source}), keys"
+            " {auth}",
+            version=__version__,
+            what=what,
+            listen=", ".join(self._config.proxy.listen),
+            count=len(self._running.composition.router.members),
+            upstreams=", ".join(upstream.name for upstream in self._config.upstreams),
+            source=self._config.source,
+            auth="required" if self._config.proxy.authenticates else "not asked for",
+        )
+        if self._simulates:
+            _log.info("the answers come from the built-in simulator: no credential and no network are used")
+
+    def _tidy(self) -> None:
+        if self._running is not None:
+            self._running.composition.router.standings.prune(self._reactor.seconds())
+        self._prune = self._reactor.callLater(PRUNE_SECONDS, self._tidy)
+
+    def _start_simulator(self) -> None:
+        from gateway.simulator.world import Simulator
+
+        port = self._reactor.listenTCP(0, Simulator(self._reactor).site(), interface="127.0.0.1")
+        self._simulator, self._origin = port, f"http://127.0.0.1:{port.getHost().port}"
+
+    def _reread(self) -> Config:
+        return self._read(self._origin, self._scratch.name if self._scratch is not None else "")
+
+    def _reopen_log(self) -> None:
+        if self._logs is not None:
+            self._logs.reopen()
+
+    def _reload(self) -> None:
+        """Answer SIGHUP: another configuration is put into force as a whole, or none of it."""
+        running = self._running
+        if running is None or self._stopping:
+            return
+        self._notifier.reloading()
+        try:
+            self._put_into_force(running, self._reread())
+        except (ConfigError, store.StoreError, CannotListen) as error:
+            running.situation.reloads.failed(str(error))
+            _log.error("the configuration stays as it was: {why}", why=str(error))
+        except Exception as error:
+            running.situation.reloads.failed(f"unforeseen: {type(error).__name__}")
+            _log.failure("the configuration stays as it was: reading the new one failed")
+        else:
+            running.situation.reloads.took_effect()
+            self._announce("has read its configuration anew, and serves")
+        self._notifier.ready()
+
+    def _put_into_force(self, running: Running, config: Config) -> None:
+        """Build all that a configuration needs, and then exchange it; raises what its parts raise before that."""
+        before, config = self._config, descriptors.clamped(config)
+        if config.state_dir != before.state_dir:
+            _log.warn("state_dir stays {path} until the next start", path=before.state_dir)
+            config = attrs.evolve(config, state_dir=before.state_dir)
+        wire, close_pool, old_pool = running.composition.wire, self._close_pool, None
+        if config.timeouts.connect != before.timeouts.connect:
+            old_pool = self._close_pool
+            wire, close_pool = self._wire(config)
+        recorder: Recorder = running.composition.recorder
+        composition = Composition(config, self._reactor, wire, recorder, running.composition)
+        exchange = running.listeners.prepare(config.proxy.listen, config.proxy.client_ca)
+        try:
+            watched = self._watched(running, config)
+        except CannotListen:
+            running.listeners.abandon(exchange)
+            raise
+        # From here on nothing fails.
+        composition.take_over()
+        self._config, self._close_pool = config, close_pool
+        running.composition = running.situation.composition = composition
+        if set(before.proxy.listen) - set(config.proxy.listen):
+            composition.site.renew_connections()
+        running.listeners.take(exchange)
+        running.watchers.take(watched)
+        running.watch_site.tokens = config.admin.tokens
+        if self._logs is not None:
+            self._logs.follow(config.log)
+        if old_pool is not None:
+            old_pool()
+        for warning in config.warnings:
+            _log.warn("{warning}", warning=warning)
 
     def _end(self) -> None:
         """Answer SIGTERM and SIGINT: the first ends what is under way in its time, the second at once."""
@@ -180,48 +284,19 @@ class Gateway(service.Service):
             if self._wait is not None:
                 self._wait.cancel()
 
-    def _announce(self) -> None:
-        composition = self._composition
-        assert composition is not None
-        _log.info(
-            "antigravity-gateway {version} serves {listen} with {count} credentials of {upstreams} ({source}), keys"
-            " {auth}",
-            version=__version__,
-            listen=", ".join(self._config.proxy.listen),
-            count=len(composition.router.members),
-            upstreams=", ".join(upstream.name for upstream in self._config.upstreams),
-            source=self._config.source,
-            auth="required" if self._config.proxy.authenticates else "not asked for",
-        )
-        if self._simulated is not None:
-            _log.info("the answers come from the built-in simulator: no credential and no network are used")
-
-    def _tidy(self) -> None:
-        if self._composition is not None:
-            self._composition.router.standings.prune(self._reactor.seconds())
-        self._prune = self._reactor.callLater(PRUNE_SECONDS, self._tidy)
-
-    def _start_simulator(self) -> str:
-        from gateway.simulator.world import Simulator
-
-        port = self._reactor.listenTCP(0, Simulator(self._reactor).site(), interface="127.0.0.1")
-        self._simulator = port
-        return f"http://127.0.0.1:{port.getHost().port}"
-
     async def _stop(self) -> None:
-        composition, seconds = self._composition, self._config.timeouts.drain
-        assert composition is not None
-        self._stopping = True
+        running, seconds = self._running, self._config.timeouts.drain
+        assert running is not None
+        composition = running.composition
         site = composition.site
+        self._stopping = running.situation.draining = True
         site.stop_soon()
-        for listener in self._listeners:
-            await maybeDeferred(listener.stopService)
+        await running.listeners.close()
         if self._prune is not None and self._prune.active():
             self._prune.cancel()
-        for lister in composition.listers:
-            lister.stop()
+        composition.rest()
         composition.members.stop()
-        composition.quota_watch.stop()
+        self._notifier.stopping(f"lets {site.busy} requests end")
         if site.busy:
             _log.info("waiting up to {seconds:g} s for {count} requests to end", seconds=seconds, count=site.busy)
         await self._in_time(site.drained(seconds))
@@ -235,8 +310,10 @@ class Gateway(service.Service):
         await composition.keeper.stop()
         if self._simulator is not None:
             await maybeDeferred(self._simulator.stopListening)
+        await running.watchers.close()
         if self._admin is not None:
             await self._admin.close()
+        self._lag.stop()
         if self._state is not None:
             self._state.close()
         if self._scratch is not None:
@@ -257,6 +334,6 @@ class Gateway(service.Service):
     def stopService(self) -> Deferred[None]:
         """Stop listening, let the requests under way end, cut off what is left; see service.Service."""
         super().stopService()
-        if self._composition is None:
+        if self._running is None:
             return succeed(None)
         return Deferred.fromCoroutine(self._stop())

@@ -8,14 +8,38 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 from twisted.application.service import IService
 from twisted.python import usage
 
 from gateway import __version__
-from gateway.config import Config, ConfigError, describe, from_environment, load, simulated
+from gateway.config import Config, ConfigError, describe, from_environment, listeners, load, simulated
 
 EX_CONFIG = 78
 """The exit status of a configuration error: sysexits.h."""
+
+
+@attrs.frozen
+class Source:
+    """Where the configuration comes from; it is read at the start and again at each reload."""
+
+    path: str
+    """Absolute, since a daemon may work in another directory; empty for the environment alone."""
+    simulates: bool
+    environ: Mapping[str, str] = attrs.field(repr=False)
+
+    def read(self, origin: str = "", state_dir: str = "") -> Config:
+        """Return the configuration, with all that it names read and in order; raises ConfigError.
+
+        ``origin`` is where the simulator listens, ``state_dir`` a directory for what it makes up, once there are any.
+        """
+        config = load(self.path, self.environ, with_upstreams=not self.simulates) if self.path else None
+        if self.simulates:
+            config = simulated(origin or "http://127.0.0.1:0", config, state_dir)
+        config = config or from_environment(self.environ)
+        _check_accounts(config)
+        _check_certificates(config)
+        return config
 
 
 class Options(usage.Options):
@@ -45,18 +69,10 @@ daemon that logs to twistd.log."""
 
     def postOptions(self) -> None:
         """Read the configuration; one that cannot run ends the program with one sentence and status 78."""
-        environ = dict(os.environ)
-        self["simulated"] = None
+        path = os.path.abspath(self["config"]) if self["config"] else ""
+        self["source"] = Source(path, bool(self["simulate"]), dict(os.environ))
         try:
-            config = None
-            if self["config"]:
-                config = load(self["config"], environ, with_upstreams=not self["simulate"])
-            if self["simulate"]:
-                self["simulated"] = lambda origin, state_dir: simulated(origin, config, state_dir)
-                # The origin is known when the simulator listens; until then any will do.
-                config = self["simulated"]("http://127.0.0.1:0", "")
-            self["loaded"] = config or from_environment(environ)
-            _check_accounts(self["loaded"])
+            self["loaded"] = self["source"].read()
         except ConfigError as error:
             print(f"antigravity: {error}", file=sys.stderr)
             sys.exit(EX_CONFIG)
@@ -76,7 +92,8 @@ def makeService(options: Options) -> IService:
     # timers are durations.  Nothing is scheduled yet.
     reactor.seconds = time.monotonic
     twistd: Mapping[str, Any] = options.parent or {}
-    return Gateway(options["loaded"], reactor, twistd, options["simulated"])
+    source: Source = options["source"]
+    return Gateway(options["loaded"], reactor, twistd, source.read, source.simulates)
 
 
 def _check_accounts(config: Config) -> None:
@@ -96,3 +113,22 @@ def _check_accounts(config: Config) -> None:
                 raise ConfigError(
                     config.source, f"upstreams.{upstream.name}.credentials_dir", str(error), "mend it"
                 ) from None
+
+
+def _check_certificates(config: Config) -> None:
+    if not any(listeners.parse(one).kind == "ssl" for one in (*config.proxy.listen, *config.admin.listen)):
+        return
+    from gateway.process import tls
+
+    for section, listen, client_ca in (
+        ("proxy", config.proxy.listen, config.proxy.client_ca),
+        ("admin", config.admin.listen, ""),
+    ):
+        for description in listen:
+            if listeners.parse(description).kind == "ssl":
+                try:
+                    tls.context(description, client_ca)
+                except tls.BadCertificate as error:
+                    raise ConfigError(
+                        config.source, f"{section}.listen", f"{description}: {error}", "mend its files"
+                    ) from None

@@ -188,7 +188,7 @@ def _summary(claims: Sequence[Proof], outcome: Mapping[str, str]) -> Iterable[st
             told = f"{passed}" if passed == len(results) else f"{passed} of {len(results)}"
             if not results:
                 told = "waits" if fault.waits and mode in fault.modes else "open" if mode in fault.modes else ""
-            yield f"     - {told}".rstrip() + "\n"
+            yield f"     - {told}\n"
 
 
 def claimed() -> list[Proof]:

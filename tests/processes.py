@@ -358,7 +358,9 @@ class DaemonCase(TestCase):
         """Write a configuration file with a free port, and return both; JSON is YAML."""
         port = free_port()
         proxy = {"listen": f"tcp:{port}:interface=127.0.0.1", **sections.pop("proxy", {})}
-        document = {"proxy": proxy, "state_dir": str(self.home / f"state-{port}"), **sections}
+        # Several daemons run at a time, and the default port is one.
+        admin = sections.pop("admin", {"listen": ""})
+        document = {"proxy": proxy, "admin": admin, "state_dir": str(self.home / f"state-{port}"), **sections}
         if upstreams is not None:
             document["upstreams"] = upstreams
         path = self.home / f"antigravity-{port}.yaml"

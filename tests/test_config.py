@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.calls import Secret
 from gateway.config import (
+    AdminConfig,
     AuthMode,
     Config,
     ConfigError,
@@ -86,11 +87,15 @@ ERRORS: tuple[tuple[str, str, str], ...] = (
     ("proxy: [a]\n" + STUDIO, "proxy", "not a mapping"),
     ("prxy: {}\n" + STUDIO, "prxy", "did you mean 'proxy'?"),
     ("proxy: {api_keys: a}\n" + STUDIO, "proxy.api_keys", "did you mean 'api_key'?"),
-    ("zzz: 1\n" + STUDIO, "zzz", "known here: proxy, upstreams"),
+    ("zzz: 1\n" + STUDIO, "zzz", "known here: proxy, admin, upstreams"),
     ("1: 1\n" + STUDIO, "", "write it in quotes: '1'"),
     ('"a b": 1\n' + STUDIO, '["a b"]', "unknown"),
     # Later versions.
-    ("admin: {}\n" + STUDIO, "admin", "not served by this version yet; remove it"),
+    ("admin: {listen: 'tcp:9'}\n" + STUDIO, "admin.listen", "write admin.token"),
+    ("admin: {listen: 'unix:/tmp/x'}\n" + STUDIO, "admin.listen", "mode=600"),
+    ("admin: {listen: 'tcp:8045:interface=127.0.0.1'}\n" + STUDIO, "admin.listen", "choose another port"),
+    ("admin: {token: 'sha256:x'}\n" + STUDIO, "admin.token", "64 hexadecimal digits"),
+    ("proxy: {client_ca: ca.pem}\n" + STUDIO, "proxy.client_ca", "listen on ssl:"),
     (studio("proxy: x"), "upstreams.studio.proxy", "not served by this version yet; remove it"),
     ("upstreams: {cloud: {kind: vertex}}", "upstreams.cloud", "it has no credentials"),
     (credential("service_account_file: x"), "credentials[0].service_account_file", "only kind vertex has this"),
@@ -409,6 +414,21 @@ class Reading(Files):
             for key in keys:
                 self.assertIn(f"``{key}``", page)
                 self.assertIn(key, example)
+
+    def test_the_watchers_side_is_loopback_private_or_has_a_token(self) -> None:
+        """S4: what is reached by others asks for a token; the default is on loopback, and an empty one is none."""
+        self.assertEqual(self.load(STUDIO).admin, AdminConfig(("tcp:8046:interface=127.0.0.1",), ()))
+        for listen in ("''", "off"):
+            self.assertEqual(self.load(f"admin: {{listen: {listen}}}\n" + STUDIO).admin.listen, ())
+        private = self.load("admin: {listen: 'unix:/run/x:mode=600'}\n" + STUDIO)
+        self.assertEqual((private.admin.listen, private.admin.chosen), (("unix:/run/x:mode=600",), True))
+        open_one = self.load("admin: {listen: 'tcp:9', token: secret}\n" + STUDIO)
+        self.assertEqual(open_one.admin.tokens, (hashlib.sha256(b"secret").digest(),))
+
+    def test_client_ca_is_a_path(self) -> None:
+        """Relative ones start at the file's directory."""
+        text = "proxy: {listen: 'ssl:1:interface=127.0.0.1:privateKey=k', client_ca: ca.pem}\n" + STUDIO
+        self.assertEqual(self.load(text).proxy.client_ca, str(self.directory / "ca.pem"))
 
     def test_hosts_and_origins_are_kept_in_plain_form(self) -> None:
         """Lower case, no default port, IPv6 addresses with or without their brackets."""

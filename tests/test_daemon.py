@@ -160,21 +160,26 @@ class StartTests(DaemonCase):
         self.assertEqual(child.printed.count("cannot listen on tcp:"), 1, child.printed)
         self.assertNotIn("Traceback", child.printed)
 
-    async def test_listener_that_cannot_be_made_is_one_clear_line(self) -> None:
-        """A TLS key that is not there or is none, and a socket that systemd did not pass on, are told in one line."""
+    async def test_certificate_that_cannot_be_used_is_a_mistake_in_the_configuration(self) -> None:
+        """A TLS key that is not there, is none, or may be read by others is told in one line, with ``--check`` too."""
         secret(self.home / "none.pem", "no key")
-        upstreams = {"studio": aistudio(NOBODY)}
-        listeners = [
-            f"ssl:{free_port()}:interface=127.0.0.1:privateKey=missing.pem",
-            f"ssl:{free_port()}:interface=127.0.0.1:privateKey=none.pem",
-            "systemd:domain=INET:name=http",
-        ]
-        for listen in listeners:
-            path, _ = self.configured(upstreams, proxy={"listen": listen, "api_key": KEY})
-            child = await self.run_to_end("antigravity", "--config", str(path))
-            self.assertEqual(child.exit_code, 1, child.printed)
-            self.assertEqual(child.printed.count(f"cannot listen on {listen}: "), 1, child.printed)
-            self.assertNotIn("Traceback", child.printed)
+        secret(self.home / "loose.pem", "no key")
+        (self.home / "loose.pem").chmod(0o644)
+        for name, why in (("missing.pem", "No such file"), ("none.pem", "Error"), ("loose.pem", "chmod o=")):
+            listen = f"ssl:{free_port()}:interface=127.0.0.1:privateKey={self.home / name}"
+            path, _ = self.configured({"studio": aistudio(NOBODY)}, proxy={"listen": listen, "api_key": KEY})
+            for more in ((), ("--check",)):
+                said = await self.refused("--config", str(path), *more)
+                self.assertIn("proxy.listen", said)
+                self.assertIn(why, said)
+
+    async def test_socket_that_was_not_passed_on_is_one_clear_line(self) -> None:
+        """A socket of systemd's that is not there ends the start, with a line that names it (P12)."""
+        listen = "systemd:domain=INET:name=http"
+        path, _ = self.configured({"studio": aistudio(NOBODY)}, proxy={"listen": listen, "api_key": KEY})
+        child = await self.run_to_end("antigravity", "--config", str(path))
+        self.assertEqual(child.exit_code, 1, child.printed)
+        self.assertEqual(child.printed.count(f"cannot listen on {listen}: "), 1, child.printed)
 
     async def test_gemini_api_key_alone_is_enough(self) -> None:
         """With keys in the environment and nothing else it runs, towards Google."""

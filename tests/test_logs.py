@@ -5,14 +5,12 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 import textwrap
 from typing import Any
 
 from twisted.application.service import Application
-from twisted.internet.testing import MemoryReactor
 from twisted.logger import ILogObserver, Logger, LogLevel, LogPublisher
 from twisted.python import log as legacy
 from twisted.python.failure import Failure
@@ -225,13 +223,9 @@ class Observing(SynchronousTestCase):
 class Installing(SynchronousTestCase):
     """Twistd's own choice of place is kept."""
 
-    def setUp(self) -> None:
-        before = signal.getsignal(signal.SIGUSR1)
-        self.addCleanup(signal.signal, signal.SIGUSR1, before)
-
     def installed(self, **options: Any) -> Any:
         application = Application("trial")
-        install(application, LogConfig("info", "json"), options, MemoryReactor())
+        install(application, LogConfig("info", "json"), options)
         return application.getComponent(ILogObserver, None)
 
     def test_foreground_writes_to_standard_output(self) -> None:
@@ -243,20 +237,31 @@ class Installing(SynchronousTestCase):
             self.installed(**options)(event("here"))
         self.assertEqual(out.getvalue().count('"message": "here"'), 2)
 
-    def test_logfile_is_written_and_rotates(self) -> None:
-        """The named file gets the lines; SIGUSR1 rotates it unless that signal is taken."""
-        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    def test_logfile_is_written(self) -> None:
+        """The named file gets the lines."""
         name = self.mktemp()
         self.installed(nodaemon=True, logfile=name)(event("here"))
         with open(name) as file:
             self.assertEqual(json.load(file)["message"], "here")
-        self.assertTrue(callable(signal.getsignal(signal.SIGUSR1)))
 
-    def test_taken_signal_is_left_alone(self) -> None:
-        """A handler that somebody set for SIGUSR1 stays."""
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        self.installed(nodaemon=True, logfile=self.mktemp())
-        self.assertEqual(signal.getsignal(signal.SIGUSR1), signal.SIG_IGN)
+    def test_level_and_format_follow_the_configuration(self) -> None:
+        """What is reloaded counts from the next line on, in the same file."""
+        name = self.mktemp()
+        log = install(Application("trial"), LogConfig("info", "json"), {"logfile": name})
+        assert log is not None
+        log.observer(event("hidden", LogLevel.debug))
+        log.follow(LogConfig("debug", "text"))
+        log.observer(event("shown", LogLevel.debug))
+        with open(name) as file:
+            lines = file.read().splitlines()
+        self.assertEqual(len(lines), 1)
+        self.assertTrue(lines[0].endswith(": shown"))
+
+    def test_a_file_that_cannot_be_opened_ends_the_start(self) -> None:
+        """In one sentence that names it."""
+        with self.assertRaises(SystemExit) as caught:
+            self.installed(logfile="/nonexistent/directory/log")
+        self.assertIn("/nonexistent/directory/log", str(caught.exception.code))
 
     def test_daemon_does_not_log_to_standard_output(self) -> None:
         """A daemon has none, and is told so in one sentence."""
@@ -290,8 +295,7 @@ TAP = """
             self.options = options
 
         def setServiceParent(self, parent):
-            from twisted.internet import reactor
-            install(parent, LogConfig("info", "json"), self.options.parent, reactor)
+            install(parent, LogConfig("info", "json"), self.options.parent)
             super().setServiceParent(parent)
 
         def startService(self):

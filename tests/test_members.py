@@ -18,7 +18,7 @@ from gateway.accounts.rests import Availability, State
 from gateway.accounts.sealing import Seal
 from gateway.accounts.store import load
 from gateway.accounts.watch import POLL_SECONDS, SETTLE_SECONDS
-from gateway.calls import HttpRequest, Journal, Secret, Terms
+from gateway.calls import HttpRequest, Journal, Secret
 from gateway.config import Config, OAuthConfig, UpstreamConfig
 from gateway.members import NO_PROJECT, Members
 from gateway.routing.pool import Member
@@ -62,7 +62,7 @@ class MembersCase(SynchronousTestCase):
             return self.loaded if isinstance(self.loaded, Exception) else answer(self.loaded)
         return ok()
 
-    def put(self, name: str, **members: object) -> Path:
+    def put(self, name: str, **members: str) -> Path:
         path = self.directory / f"{name}.json"
         fresh = self.directory / ".fresh"
         fresh.write_text(json.dumps({"refresh_token": name, "project": f"p-{name}", **members}))
@@ -174,25 +174,6 @@ class FileTests(MembersCase):
         self.assertEqual(standings.in_flight(), {("pool", "a"): 1})
         standings.release(under_way)
         self.assertEqual(standings.in_flight(), {})
-
-    def test_terms_in_a_file_are_the_accounts_own(self) -> None:
-        """Without a new token, and with what is held against it; what is taken out is the upstream's again."""
-        self.put("a")
-        self.members()
-        before = self.member("a")
-        self.successResultOf(self.token(before))
-        self.router.standings.cool(before.credential, "m", 50.0, 0.0)
-        self.put("a", weight=2.5, priority=-1, max_concurrent=3)
-        self.settle()
-        after = self.member("a")
-        self.assertEqual(after.credential.terms, Terms(2.5, -1, 3))
-        self.assertIs(after.tokens, before.tokens)
-        self.assertEqual(self.availability("a").state, State.COOLING)
-        self.assertTrue(any("changed" in line for line in self.logged))
-        self.put("a", priority=4)
-        self.settle()
-        self.assertEqual(self.member("a").credential.terms, Terms(1.0, 4, 0))
-        self.assertEqual(self.refreshes, ["a"])
 
     def test_call_under_way_keeps_its_account(self) -> None:
         """A removed account's request ends as it would have; the next one does not go there."""

@@ -49,6 +49,9 @@ class Keeper:
         self._writing = False
         self._waiters: list[Deferred[None]] = []
         self.failing = False
+        """Whether the last attempt to write came to nothing."""
+        self.errors = 0
+        """How many attempts did."""
 
     def load(self, owned: bool = True) -> None:
         """Take up what the last run kept; nothing is ever written where the directory is not ``owned``.
@@ -109,6 +112,7 @@ class Keeper:
         try:
             await self._in_thread(partial(self._ledger.save, kept))
         except Exception as problem:
+            self.errors += 1
             if not self.failing:
                 _log.error("the standings cannot be written, and go on in memory: {why}", why=str(problem))
             self.failing = True

@@ -6,6 +6,7 @@ from gateway.config.reader import load
 from gateway.config.sources import from_environment, simulated
 from gateway.config.values import (
     AccountConfig,
+    AdminConfig,
     AuthMode,
     CloudCredentialConfig,
     Config,
@@ -26,6 +27,7 @@ from gateway.config.values import (
 
 __all__ = [
     "AccountConfig",
+    "AdminConfig",
     "AuthMode",
     "CloudCredentialConfig",
     "Config",

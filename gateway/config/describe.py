@@ -26,6 +26,9 @@ def _lines(config: Config) -> Iterator[str]:
     yield f"authentication: {_authentication(config.proxy)}"
     yield "hosts: " + _join(("loopback", "the listeners' own", *config.proxy.hosts))
     yield "browser origins: " + (_join(config.proxy.origins) or "none")
+    if config.proxy.client_ca:
+        yield f"TLS clients show a certificate of {config.proxy.client_ca}"
+    yield f"watched on {_join(config.admin.listen) or 'admin.sock alone'}{', with a token' * bool(config.admin.tokens)}"
     yield f"[DONE] marker: {config.proxy.done_marker.value}"
     for upstream in config.upstreams:
         yield f"upstream {upstream.name} ({upstream.kind})"

@@ -15,7 +15,6 @@ _PARAMETERS = {
         "backlog",
         "privateKey",
         "certKey",
-        "sslmethod",
         "extraCertChain",
         "dhParameters",
     ),
@@ -68,6 +67,11 @@ def parse(description: str) -> Listener:
             raise BadListener("systemd: needs either a name or an index")
     interface = parameters.get("interface", "")
     return Listener(kind, kind == "unix" or _is_loopback(interface), interface)
+
+
+def parameters(description: str) -> dict[str, str]:
+    """Return a description's parameters by their names; raises BadListener."""
+    return _split(description)[1]
 
 
 def is_loopback(description: str) -> bool:

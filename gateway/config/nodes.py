@@ -14,8 +14,19 @@ T = TypeVar("T")
 Fields = Mapping[str, "Node"]
 
 KNOWN: Mapping[str, tuple[str, ...]] = {
-    "file": ("proxy", "upstreams", "routing", "timeouts", "limits", "models", "state_dir", "log"),
-    "proxy": ("listen", "auth_mode", "api_key", "operator_key", "hosts", "origins", "half_close", "done_marker"),
+    "file": ("proxy", "admin", "upstreams", "routing", "timeouts", "limits", "models", "state_dir", "log"),
+    "proxy": (
+        "listen",
+        "auth_mode",
+        "api_key",
+        "operator_key",
+        "hosts",
+        "origins",
+        "half_close",
+        "done_marker",
+        "client_ca",
+    ),
+    "admin": ("listen", "token"),
     "upstream": (
         "kind",
         "base_urls",
@@ -87,7 +98,6 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
 """The keys of each kind of mapping."""
 
 LATER: Mapping[str, tuple[str, ...]] = {
-    "file": ("admin",),
     "upstream": ("proxy",),
 }
 """What the gateway's design has and this version does not."""

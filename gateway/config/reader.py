@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from gateway.config import authority, document, listeners
+from gateway.config.admin import admin
 from gateway.config.errors import ConfigError
 from gateway.config.nodes import Context, Fields, Node, optional
 from gateway.config.secrets import default_state_dir, digests, located, open_to_others
@@ -82,7 +83,7 @@ def load(
         ) from None
     context = Context(path, os.path.dirname(os.path.abspath(path)), environ, installed=installed)
     fields = Node(context, "", document.parse(data, path)).fields("file")
-    state_dir = optional(fields, "state_dir", _state_dir, "") or default_state_dir(environ, path)
+    state_dir = optional(fields, "state_dir", _path, "") or default_state_dir(environ, path)
     config = Config(
         proxy=optional(fields, "proxy", _proxy, ProxyConfig()),
         routing=optional(fields, "routing", _routing, RoutingConfig()),
@@ -93,6 +94,8 @@ def load(
         source=path,
         models=optional(fields, "models", _models, ()),
     )
+    if "admin" in fields:
+        config = attrs.evolve(config, admin=admin(fields["admin"], config.proxy, _listen, digests))
     if with_upstreams:
         if "upstreams" not in fields:
             raise ConfigError(
@@ -106,7 +109,7 @@ def load(
     return attrs.evolve(config, warnings=tuple(context.warnings))
 
 
-def _state_dir(node: Node) -> str:
+def _path(node: Node) -> str:
     text = node.text()
     return located(node.context, text) if text else ""
 
@@ -125,6 +128,7 @@ def _proxy(node: Node) -> ProxyConfig:
         optional(fields, "hosts", _hosts, default.hosts),
         optional(fields, "origins", _origins, default.origins),
         optional(fields, "half_close", lambda n: n.choice(HALF_CLOSES), default.half_close),
+        optional(fields, "client_ca", _path, default.client_ca),
     )
     _judge(proxy, fields, node.context)
     return proxy
@@ -151,6 +155,8 @@ def _judge(proxy: ProxyConfig, fields: Fields, context: Context) -> None:
                 f"{description} carries keys and prompts in clear over the network: use ssl:, "
                 "or a TLS proxy in front of a listener on interface=127.0.0.1"
             )
+    if proxy.client_ca and not any(listeners.parse(one).kind == "ssl" for one in proxy.listen):
+        raise fields["client_ca"].error("no listener has TLS, so no client shows a certificate", "listen on ssl:")
     if set(proxy.operator_keys) & set(proxy.api_keys):
         raise fields["operator_key"].error(
             "this is the key of api_key too, so every client would be the operator", "choose another"

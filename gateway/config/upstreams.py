@@ -15,9 +15,6 @@ from gateway.config.nodes import Fields, Node, optional
 from gateway.config.secrets import located, sealing_key, secret
 from gateway.config.urls import base_url
 from gateway.config.values import (
-    CONCURRENT_MOST,
-    PRIORITY_MOST,
-    WEIGHT_MOST,
     CloudCredentialConfig,
     CredentialConfig,
     EnvelopeConfig,
@@ -118,9 +115,9 @@ def _upstream(name: str, node: Node, state_dir: str) -> UpstreamConfig:
 
 def _terms(fields: Fields, default: Terms) -> Terms:
     return Terms(
-        optional(fields, "weight", lambda n: n.number(WEIGHT_MOST), default.weight),
-        optional(fields, "priority", lambda n: n.integer(-PRIORITY_MOST, PRIORITY_MOST), default.priority),
-        optional(fields, "max_concurrent", lambda n: n.integer(0, CONCURRENT_MOST), default.max_concurrent),
+        optional(fields, "weight", lambda n: n.number(1000), default.weight),
+        optional(fields, "priority", lambda n: n.integer(-1000, 1000), default.priority),
+        optional(fields, "max_concurrent", lambda n: n.integer(0, 10**6), default.max_concurrent),
     )
 
 

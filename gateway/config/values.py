@@ -10,10 +10,8 @@ from gateway.calls import DEFAULT_TERMS, Secret, Terms
 from gateway.config import listeners
 
 MIB = 1024 * 1024
-WEIGHT_MOST = 1000.0
-PRIORITY_MOST = 1000
-CONCURRENT_MOST = 10**6
 DEFAULT_LISTEN = ("tcp:8045:interface=127.0.0.1",)
+DEFAULT_ADMIN_LISTEN = ("tcp:8046:interface=127.0.0.1",)
 
 
 class AuthMode(enum.Enum):
@@ -55,6 +53,8 @@ class ProxyConfig:
     """Browser origins whose pages may use the gateway, in plain form."""
     half_close: str = "leave"
     """``leave`` or ``answer``: what a client's FIN is before its answer is complete."""
+    client_ca: str = ""
+    """The file of CAs whose certificates TLS clients have to show; empty where they need none."""
 
     @property
     def keys(self) -> tuple[bytes, ...]:
@@ -72,6 +72,21 @@ class ProxyConfig:
     def open_health(self) -> bool:
         """Whether ``/healthz`` is answered without a key."""
         return self.auth_mode is not AuthMode.STRICT
+
+
+@frozen
+class AdminConfig:
+    """The side of whoever watches the gateway."""
+
+    listen: tuple[str, ...] = DEFAULT_ADMIN_LISTEN
+    """Twisted endpoint descriptions; empty for none."""
+    tokens: tuple[bytes, ...] = ()
+    """SHA-256 digests, 32 bytes each."""
+
+    @property
+    def chosen(self) -> bool:
+        """Whether ``listen`` is the operator's choice: what nobody asked for may be missing."""
+        return self.listen != DEFAULT_ADMIN_LISTEN
 
 
 @frozen
@@ -269,5 +284,6 @@ class Config:
     source: str = ""
     """The file, ``environment`` or ``--simulate``."""
     models: tuple[ModelConfig, ...] = ()
+    admin: AdminConfig = AdminConfig()
     warnings: tuple[str, ...] = ()
     """Sentences for the log at start: what runs, but perhaps not as meant."""

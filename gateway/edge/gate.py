@@ -25,7 +25,7 @@ class Head:
     path: bytes
     """The target's path, percent-encoded as it came."""
     target_bytes: int
-    keys: Sequence[bytes] = attrs.field(repr=lambda keys: f"<{len(keys)} keys>")
+    keys: Sequence[bytes]
     content_length: int | None
     credentials: Sequence[bytes] = ()
     """The values of ``X-Antigravity-Credential``."""

@@ -66,6 +66,9 @@ class GatewayRequest(server.Request):
 
     channel: GatewayChannel
     journal: Journal
+    gate: Gate
+    limits: Limits
+    resource: IResource
     key_id = ""
     fixed: str | None = None
     reason = ""
@@ -97,6 +100,8 @@ class GatewayRequest(server.Request):
     def begin(self, method: bytes, target: bytes, version: bytes) -> None:
         """Take the request line, when the head is complete and nothing was decided."""
         self.method, self.uri, self.clientproto = method, target, version
+        # What is reloaded meanwhile is for the requests after this one.
+        self.gate, self.limits, self.resource = self.gateway.gate, self.gateway.limits, self.gateway.resource
         self.site = cast(server.Site, self.gateway)
         origin_form = target
         self._authority: list[bytes] = []
@@ -119,7 +124,7 @@ class GatewayRequest(server.Request):
 
     def gotLength(self, length: int | None) -> None:
         """Judge the head.  Called by the channel; see http.Request."""
-        gate, head = self.gateway.gate, self._head(length)
+        gate, head = self.gate, self._head(length)
         self.shared = gate.origins.headers(head.browser)
         try:
             admitted = gate.judge(head)
@@ -176,7 +181,7 @@ class GatewayRequest(server.Request):
         self.refused = True
         self._gathered.drop()
         self._give_back()
-        self._discarded_to = self.received + self.gateway.limits.body
+        self._discarded_to = self.received + self.limits.body
         self.channel.persistent = 0
         self.responseHeaders.setRawHeaders(b"connection", [b"close"])
         self.fail(error)
@@ -193,8 +198,8 @@ class GatewayRequest(server.Request):
             if self.received > UNWANTED_BYTES:
                 self.loseConnection()
             return
-        if self.received > self.gateway.limits.body:
-            self.refuse(self.gateway.gate.too_large())
+        if self.received > self.limits.body:
+            self.refuse(self.gate.too_large())
             return
         try:
             self.gateway.room.take(len(data))
@@ -229,7 +234,7 @@ class GatewayRequest(server.Request):
         self.prepath = []
         self.postpath = self.path[1:].split(b"/")
         try:
-            self.render(self.gateway.resource)
+            self.render(self.resource)
         except Exception:
             self.processingFailed(Failure())
 

@@ -72,6 +72,18 @@ class GatewaySite(server.Site):
         self._busy = 0
         self._drained: Deferred[None] | None = None
 
+    def take(
+        self, resource: IResource, gate: Gate, limits: Limits, timeouts: Timeouts, answers_half_closed: bool
+    ) -> None:
+        """Serve the requests whose heads end from now on by these; those under way keep what they began with.
+
+        What is asked of a client's pace, and how its FIN is taken, counts for the connections that are yet to come.
+        """
+        self.resource, self.gate, self.limits = resource, gate, limits
+        self.room.limits = self.allowances.limits = limits
+        self.paces = Paces(timeouts.head, timeouts.body, limits.body_rate, timeouts.keep_alive, timeouts.write)
+        self.protocol = PatientChannel if answers_half_closed else GatewayChannel
+
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Return the protocol of a new connection; see IProtocolFactory."""
         if len(self.channels) >= self.limits.connections:
@@ -117,6 +129,13 @@ class GatewaySite(server.Site):
         self.stopping = True
         for channel in list(self.channels):
             channel.stop_soon()
+
+    def renew_connections(self) -> None:
+        """Let no connection of now carry a further request: it may have come in where nobody listens any more."""
+        for channel in list(self.channels):
+            channel.persistent = 0
+            if not channel.requests:
+                channel.loseConnection()
 
     def drained(self, seconds: float) -> Deferred[None]:
         """Return a Deferred that fires when no request is under way and the last answer has left.

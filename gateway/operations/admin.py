@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -49,9 +50,14 @@ class Steering(Protocol):
         """Return how a request would be routed."""
 
 
-def build(steering: Steering, version: str, reactor: Any) -> Site:
-    """Return the site, to be put behind a listener that lets only the operator in."""
-    resource = _Admin(steering, version).app.resource()
+def build(
+    steering: Steering, version: str, reactor: Any, more: Callable[[], Row] = dict
+) -> Site:
+    """Return the site, to be put behind a listener that lets only the operator in.
+
+    ``more`` is what the status tells beside the pool's.
+    """
+    resource = _Admin(steering, version, more).app.resource()
     site: Site = AdminSite(resource, reactor=reactor, parsePOSTFormSubmission=False)  # type: ignore[no-untyped-call]
     site.displayTracebacks = False
     site.timeOut = IDLE_SECONDS
@@ -72,13 +78,14 @@ class _Admin:
 
     app = Klein()
 
-    def __init__(self, steering: Steering, version: str) -> None:
+    def __init__(self, steering: Steering, version: str, more: Callable[[], Row]) -> None:
         self._steering = steering
         self._version = version
+        self._more = more
 
     @app.route("/v1/status", methods=["GET"])
     def status(self, request: Request) -> bytes:
-        return _json(request, {"version": self._version, **self._steering.status()})
+        return _json(request, {"version": self._version, **self._more(), **self._steering.status()})
 
     @app.route("/v1/accounts", methods=["GET"])
     def accounts(self, request: Request) -> bytes:

@@ -1,7 +1,7 @@
 """Write log events as lines of text or JSON, where twistd's options say.  Writes; reads nothing.
 
 Twistd builds its own observer only where the application has none, so ours has to repeat its choice of place:
-``--syslog``, ``--logfile`` with rotation, standard output in the foreground, ``twistd.log`` otherwise.  A
+``--syslog``, ``--logfile``, standard output in the foreground, ``twistd.log`` otherwise.  A
 ``--logger`` of the operator's goes before both.
 """
 
@@ -10,21 +10,20 @@ from __future__ import annotations
 import enum
 import json
 import math
-import signal
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import attrs
-from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import ILogObserver, LogEvent, formatEvent
 from twisted.python.components import Componentized
-from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
 from gateway.calls import Secret
 from gateway.config import LogConfig
+from gateway.operations.logfile import LogFile
 
 DEFAULT_LOG_FILE = "twistd.log"
 
@@ -40,7 +39,7 @@ _SYSLOG_PRIORITIES = {"debug": "LOG_DEBUG", "info": "LOG_INFO", "warn": "LOG_WAR
 
 
 class Sink(Protocol):
-    """What text is written to: a TextIO, or twistd's rotating LogFile."""
+    """What text is written to: a TextIO, or a LogFile."""
 
     def write(self, text: str, /) -> object:
         """Take some text."""
@@ -58,6 +57,14 @@ class LineObserver:
     """Takes the level's name and the text, which ends with a newline."""
     _lowest: int
     _format: Callable[[LogEvent, str], str]
+
+    def level(self, lowest: str) -> None:
+        """Write events from this level on."""
+        self._lowest = _ORDER.index(lowest)
+
+    def format(self, name: str) -> None:
+        """Write them in this format."""
+        self._format = _FORMATS[name]
 
     def __call__(self, event: LogEvent) -> None:
         """Write one event.  A full disk or a closed pipe loses it, and costs nobody else anything."""
@@ -84,7 +91,16 @@ def observer(out: Sink, level: str, format: str) -> LineObserver:
             out.write(text.encode("ascii", "backslashreplace").decode("ascii"))
         out.flush()
 
-    return _observer(emit, level, format)
+    def emit_or_fall_silent(level: str, text: str) -> None:
+        try:
+            emit(level, text)
+        except BrokenPipeError:
+            # Nobody reads any more.  What is in the buffer would make the interpreter's end a failure.
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, sys.stdout.fileno())
+            os.close(null)
+
+    return _observer(emit_or_fall_silent if out is sys.stdout else emit, level, format)
 
 
 def syslog_observer(prefix: str, level: str, format: str, send: Callable[[int, str], object]) -> LineObserver:
@@ -100,17 +116,36 @@ def syslog_observer(prefix: str, level: str, format: str, send: Callable[[int, s
     return _observer(emit, level, format)
 
 
-def install(
-    application: Componentized, config: LogConfig, options: Mapping[str, Any], reactor: IReactorFromThreads
-) -> None:
-    """Make ``application`` log as ``config`` says to where twistd's ``options`` say.
+@attrs.frozen
+class Log:
+    """Where the log goes."""
+
+    observer: LineObserver
+    file: LogFile | None = None
+
+    def follow(self, config: LogConfig) -> None:
+        """Write what ``config`` says, as it says, from now on."""
+        self.observer.level(config.level)
+        self.observer.format(config.format)
+
+    def reopen(self) -> None:
+        """Begin the file anew, if it is one that was renamed."""
+        if self.file is not None:
+            self.file.reopen()
+
+
+def install(application: Componentized, config: LogConfig, options: Mapping[str, Any]) -> Log | None:
+    """Make ``application`` log as ``config`` says to where twistd's ``options`` say, and return that place.
 
     Call it when the application is known and twistd has not begun to log: in the top service's
-    ``setServiceParent``.  Raises SystemExit where a daemon is told to log to standard output.
+    ``setServiceParent``.  Raises SystemExit where a daemon is told to log to standard output, or to a file that
+    cannot be opened.  With a ``--logger`` of the operator's there is nothing to do, and nothing returned.
     """
     if options.get("logger"):
-        return
-    application.setComponent(ILogObserver, _chosen(config, options, reactor))
+        return None
+    log = _chosen(config, options)
+    application.setComponent(ILogObserver, log.observer)
+    return log
 
 
 def text_line(event: LogEvent, level: str) -> str:
@@ -146,29 +181,21 @@ def _observer(emit: Callable[[str, str], object], level: str, format: str) -> Li
     return LineObserver(emit, _ORDER.index(level), _FORMATS[format])
 
 
-def _chosen(config: LogConfig, options: Mapping[str, Any], reactor: IReactorFromThreads) -> LineObserver:
+def _chosen(config: LogConfig, options: Mapping[str, Any]) -> Log:
     if options.get("syslog"):
         import syslog
 
-        return syslog_observer(options.get("prefix", "twisted"), config.level, config.format, syslog.syslog)
+        return Log(syslog_observer(options.get("prefix", "twisted"), config.level, config.format, syslog.syslog))
     name, foreground = options.get("logfile"), options.get("nodaemon")
     if name == "-" and not foreground:
         raise SystemExit("a daemon has no standard output to log to: name a file, or add -n")
     if name == "-" or (foreground and not name):
-        return observer(sys.stdout, config.level, config.format)
-    return observer(_rotating(name or DEFAULT_LOG_FILE, reactor), config.level, config.format)
-
-
-def _rotating(name: str, reactor: IReactorFromThreads) -> LogFile:
-    file: LogFile = LogFile.fromFullPath(name)
-
-    def rotate(_signal: int, _frame: object) -> None:
-        reactor.callFromThread(file.rotate)
-
-    # As twistd does: SIGUSR1 rotates, unless somebody has taken that signal.
-    if hasattr(signal, "SIGUSR1") and signal.getsignal(signal.SIGUSR1) in (None, signal.SIG_DFL):
-        signal.signal(signal.SIGUSR1, rotate)
-    return file
+        return Log(observer(sys.stdout, config.level, config.format))
+    try:
+        file = LogFile(name or DEFAULT_LOG_FILE)
+    except OSError as error:
+        raise SystemExit(f"the log file cannot be opened: {error}") from None
+    return Log(observer(file, config.level, config.format), file)
 
 
 def _level(event: LogEvent) -> str:

@@ -97,6 +97,12 @@ class Router:
         waiting: Waiting[Taken] = Waiting(self.clock, self.limits.queue)
         self.chooser = Chooser(self.clock, self.standings, self.sessions, self.affinity, waiting)
 
+    def renewed(self, **settings: Any) -> Router:
+        """Return a router with other settings and no members yet, which goes on with what this one has learnt."""
+        other = attrs.evolve(self, members=(), **settings)
+        other.chooser = self.chooser
+        return other
+
     @property
     def strategy(self) -> Strategy:
         """Who is first among those that may serve a request."""

@@ -109,6 +109,10 @@ class Catalog:
         """Say whether an upstream is known to have a model; not known is not a no."""
         return model in self.listed.get(upstream, ())
 
+    def lists(self, model: str) -> bool:
+        """Say whether a model is in the list under its own name."""
+        return model in self._merged
+
     def get(self, model: str) -> Model:
         """Return a listed model, or what an alias stands for under the alias' name; raises GatewayError."""
         found = self._visible().get(model)

@@ -147,5 +147,11 @@ class Sessions:
         while len(self._bound) > self._limit:
             self._bound.popitem(last=False)
 
+    def resize(self, limit: int, seconds: float) -> None:
+        """Keep so many from now on, and for so long after their next use."""
+        self._limit, self._seconds = limit, seconds
+        while len(self._bound) > limit:
+            self._bound.popitem(last=False)
+
     def __len__(self) -> int:
         return len(self._bound)

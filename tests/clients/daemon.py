@@ -209,6 +209,7 @@ async def start_gateway(reactor: Any, directory: Path, upstreams: Mapping[str, A
     port = free_port()
     configuration: dict[str, Any] = {
         "proxy": {"listen": f"tcp:{port}:interface=127.0.0.1", "api_key": CLIENT_KEY},
+        "admin": {"listen": ""},
         "state_dir": str(directory),
     }
     # --simulate puts the simulator in the place of what a file names; nobody listens on port 1.

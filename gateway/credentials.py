@@ -1,0 +1,106 @@
+"""What a configuration's credentials are before anybody uses them: files, and sources of tokens.  Reads files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.internet.threads import deferToThreadPool
+
+from gateway.accounts import adc, keyfiles, serviceaccount, store
+from gateway.accounts.keyfiles import KeyFile
+from gateway.accounts.oauth import TokenUnavailable
+from gateway.accounts.sealing import Seal, seal_of
+from gateway.accounts.store import Account
+from gateway.accounts.tokens import Ahead, RefreshedToken, Send, TokenSource
+from gateway.accounts.watch import Watcher, by_inotify
+from gateway.calls import HttpRequest
+from gateway.config import CloudCredentialConfig, Config, UpstreamConfig
+from gateway.routing.pool import Member
+from gateway.upstreams import kinds
+from gateway.upstreams.exchange import Wire, WireError
+from gateway.upstreams.sending import USER_AGENT
+
+
+def accounts(config: UpstreamConfig) -> list[Account]:
+    """Return the accounts in an upstream's files; raises StoreError."""
+    return store.load(Path(config.credentials_dir), seal_of(config.credentials_key)) if config.credentials_dir else []
+
+
+TOKEN_SECONDS = 30.0
+TOKEN_BYTES = 256 * 1024
+
+
+@attrs.define(eq=False)
+class Held:
+    """An account in use."""
+
+    account: Account
+    """As its file is known to have it."""
+    tokens: RefreshedToken
+    member: Member
+    found: str = ""
+    """The project that was found for it, where its file could not be told."""
+
+
+@attrs.frozen
+class Prepared:
+    """What a configuration names, read and in order."""
+
+    config: Config
+    kinds: Mapping[str, kinds.Upstream]
+    """By the upstream's name, as the rest."""
+    seals: Mapping[str, Seal | None]
+    accounts: Mapping[str, Sequence[Account]]
+    keyfiles: Mapping[str, Sequence[KeyFile]]
+
+
+def prepared(config: Config) -> Prepared:
+    """Read the files of a configuration's credentials; raises StoreError where one is not in order."""
+    seals = {upstream.name: seal_of(upstream.credentials_key) for upstream in config.upstreams}
+    return Prepared(
+        config,
+        {upstream.name: kinds.build(upstream) for upstream in config.upstreams},
+        seals,
+        {upstream.name: accounts(upstream) for upstream in config.upstreams if upstream.oauth is not None},
+        {
+            upstream.name: keyfiles.load(Path(upstream.credentials_dir), upstream.kind, seals[upstream.name])
+            for upstream in config.upstreams
+            if upstream.oauth is None and upstream.credentials_dir
+        },
+    )
+
+
+def cloud_tokens(credential: CloudCredentialConfig, send: Send, reactor: Any, ahead: Ahead) -> TokenSource:
+    """Return where a service account's tokens come from, or those of the application defaults."""
+    if credential.service_account is not None:
+        return serviceaccount.token_source(
+            credential.service_account, send, reactor.seconds, time.time, USER_AGENT, ahead
+        )
+    return adc.token_source(
+        adc.library(),
+        lambda function: deferToThreadPool(reactor, reactor.getThreadPool(), function),
+        reactor.seconds,
+        time.time,
+        ahead,
+    )
+
+
+def watcher(
+    upstream: UpstreamConfig, seal: Seal | None, reactor: Any, changed: Callable[[Sequence[Any]], None]
+) -> Watcher:
+    """Return what tells when an upstream's files change."""
+    read = store.read if upstream.oauth else keyfiles.reader(upstream.kind)
+    return Watcher(Path(upstream.credentials_dir), seal, reactor, changed, by_inotify(reactor), read)
+
+
+async def ask(wire: Wire, request: HttpRequest) -> tuple[int, bytes]:
+    """Return a token endpoint's answer; see tokens.Send."""
+    try:
+        exchange = await wire.open(request, TOKEN_SECONDS)
+        return exchange.status, await exchange.read(TOKEN_BYTES, TOKEN_SECONDS)
+    except WireError as error:
+        raise TokenUnavailable(f"the token endpoint gave no answer ({error.kind})") from None

@@ -1,0 +1,145 @@
+"""The pages for whoever watches: health, readiness, status, metrics.  Nothing can be changed through them."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import attrs
+import msgspec
+from twisted.logger import Logger
+from twisted.web.resource import Resource
+from twisted.web.server import Request, Site
+
+IDLE_SECONDS = 60.0
+
+_HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+))(?::[0-9]{1,5})?\Z")
+_log = Logger(namespace="gateway.admin")
+
+
+@attrs.frozen
+class Pages:
+    """What the pages show, made when it is asked for."""
+
+    not_ready: Callable[[], str]
+    """Why no request should be sent here; empty while all is well."""
+    status: Callable[[], dict[str, Any]]
+    """Holds no secret."""
+    metrics: Callable[[], bytes]
+    metrics_type: bytes
+
+
+class _Bodyless(Request):
+    """A request whose body, if it has one, is let pass."""
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Keep nothing; see http.Request."""
+
+
+class WatchSite(Site):
+    """The site, to be put behind a listener of its own; it keeps no access log."""
+
+    noisy = False
+    displayTracebacks = False
+    timeOut = IDLE_SECONDS
+    requestFactory = _Bodyless
+
+    def __init__(self, pages: Pages, tokens: Iterable[bytes], reactor: Any) -> None:
+        """``tokens`` are SHA-256 digests; without any, whoever asks under a name of loopback is let in."""
+        self.pages = pages
+        self.tokens = tuple(tokens)
+        super().__init__(_Page(self), reactor=reactor, parsePOSTFormSubmission=False)  # type: ignore[no-untyped-call]
+
+    def log(self, request: Any) -> None:
+        """Log nothing."""
+
+
+class _Page(Resource):
+    """All paths: there are four."""
+
+    isLeaf = True
+
+    def __init__(self, site: WatchSite) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._site = site
+
+    def render(self, request: Request) -> bytes:
+        request.setHeader(b"cache-control", b"no-store")
+        request.setHeader(b"x-content-type-options", b"nosniff")
+        request.setHeader(b"content-type", b"application/json")
+        if request.method not in (b"GET", b"HEAD"):
+            request.setHeader(b"allow", b"GET, HEAD")
+            return _told(request, 405, "METHOD_NOT_ALLOWED", "These pages are read with GET.")
+        if request.path == b"/healthz":
+            return b'{"status":"ok"}\n'
+        refusal = self._refused(request)
+        if refusal is not None:
+            return refusal
+        try:
+            return self._page(request)
+        except Exception:
+            _log.failure("the page {path} failed", path=request.path.decode("latin-1"))
+            return _told(request, 500, "INTERNAL", "The gateway failed; its log tells why.")
+
+    def _refused(self, request: Request) -> bytes | None:
+        if self._site.tokens:
+            given = request.getHeader(b"authorization") or b""
+            if _matches(given, self._site.tokens):
+                return None
+            request.setHeader(b"www-authenticate", b'Bearer realm="antigravity-gateway"')
+            return _told(request, 401, "TOKEN_INVALID", "This page needs admin.token, as a bearer.")
+        if not all(map(_is_loopback, request.requestHeaders.getRawHeaders(b"host", []))):
+            # A page in a browser may have a name of its own point here.
+            return _told(request, 403, "HOST_NOT_ALLOWED", "Ask for localhost, or set admin.token.")
+        return None
+
+    def _page(self, request: Request) -> bytes:
+        pages = self._site.pages
+        if request.path == b"/readyz":
+            why = pages.not_ready()
+            if not why:
+                return b'{"status":"ready"}\n'
+            request.setResponseCode(503)
+            return _json({"status": "not ready", "reason": why})
+        if request.path == b"/status":
+            return _json(pages.status())
+        if request.path == b"/metrics":
+            request.setHeader(b"content-type", pages.metrics_type)
+            return pages.metrics()
+        return _told(request, 404, "ROUTE_UNKNOWN", "There are /healthz, /readyz, /status and /metrics.")
+
+
+def _matches(authorization: bytes, tokens: Iterable[bytes]) -> bool:
+    """Compare with all of them, in the same time whichever it is."""
+    scheme, _, token = authorization.partition(b" ")
+    digest = hashlib.sha256(token.strip()).digest()
+    found = False
+    for known in tokens:
+        found = hmac.compare_digest(digest, known) or found
+    return found and scheme.lower() == b"bearer"
+
+
+def _is_loopback(host: bytes) -> bool:
+    match = _HOST.match(host)
+    if match is None:
+        return False
+    name = (match[1] or match[2]).decode("ascii").lower()
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _told(request: Request, code: int, reason: str, message: str) -> bytes:
+    request.setResponseCode(code)
+    return _json({"error": {"code": code, "reason": reason, "message": message}})
+
+
+def _json(value: object) -> bytes:
+    return msgspec.json.encode(value) + b"\n"

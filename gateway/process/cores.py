@@ -1,0 +1,25 @@
+"""No core dumps, for they hold keys; and in the end of a stuck process, where it stood.  Changes the process."""
+
+from __future__ import annotations
+
+import faulthandler
+import sys
+
+
+def forbid() -> None:
+    """Let no crash leave the memory behind as a file."""
+    try:
+        import resource
+    except ImportError:
+        # Windows makes none unless it is told to.
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def tell_where() -> None:
+    """Have a fatal signal, such as the watchdog's SIGABRT, write the threads' stacks to standard error."""
+    try:
+        faulthandler.enable(sys.stderr)
+    except (AttributeError, OSError, ValueError):
+        # A daemon may have none.
+        return

@@ -1,0 +1,122 @@
+"""How the gateway is at this moment, for its pages and metrics.  Looks; changes nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import attrs
+
+from gateway import __version__
+from gateway.composition import Composition
+from gateway.process.lag import LagWatch
+from gateway.routing.oversight import stamp
+
+Row = dict[str, Any]
+_SHOWN = ("label", "upstream", "kind", "state", "reason", "models", "in_flight")
+"""What of a credential's row is shown to whoever reaches the pages: no name, no project, no link."""
+
+
+@attrs.define(eq=False)
+class Reloads:
+    """What became of the reloads."""
+
+    good: int = 0
+    bad: int = 0
+    why: str = ""
+    """Why the last one came to nothing; empty where it took effect."""
+    loaded: float = attrs.field(factory=time.time)
+    """When the configuration in force was read."""
+
+    def took_effect(self) -> None:
+        """Count a good one."""
+        self.good += 1
+        self.why, self.loaded = "", time.time()
+
+    def failed(self, why: str) -> None:
+        """Count one that came to nothing."""
+        self.bad += 1
+        self.why = why
+
+    def row(self) -> Row:
+        """Return it for people."""
+        return {"loaded": stamp(self.loaded), "good": self.good, "failed": self.bad, "last_failure": self.why}
+
+
+@attrs.define(eq=False)
+class Situation:
+    """Looks at the parts of a running gateway."""
+
+    composition: Composition
+    lag: LagWatch
+    reloads: Reloads = attrs.field(factory=Reloads)
+    draining: bool = False
+    version: str = __version__
+
+    def not_ready(self) -> str:
+        """Return why no request should be sent here, empty while there is no reason."""
+        if self.draining:
+            return "DRAINING"
+        router = self.composition.router
+        now = router.clock.seconds()
+        standings = router.standings
+        found = [standings.availability(member.credential, "", now) for member in router.members]
+        if any(one.usable for one in found):
+            return ""
+        if found and all(one.state.value == "halted" for one in found):
+            return "POOL_HALTED"
+        return "UPSTREAM_CREDENTIALS_UNAVAILABLE"
+
+    def gauges(self) -> dict[str, float]:
+        """Return numbers that go up and down."""
+        site, router = self.composition.site, self.composition.router
+        return {
+            "ready": not self.not_ready(),
+            "draining": self.draining,
+            "requests_in_flight": site.busy,
+            "connections": len(site.channels),
+            "requests_waiting": len(router.chooser.waiting),
+            "config_reload_failed": bool(self.reloads.why),
+            "config_loaded_timestamp_seconds": self.reloads.loaded,
+            "state_degraded": self.composition.keeper.failing,
+            "reactor_lag_seconds": self.lag.last_seconds,
+            "reactor_lag_max_seconds": self.lag.most_seconds,
+        }
+
+    def counters(self) -> dict[str, int]:
+        """Return numbers that only grow."""
+        return {
+            "config_reloads": self.reloads.good,
+            "config_reload_failures": self.reloads.bad,
+            "state_write_errors": self.composition.keeper.errors,
+            "reactor_blocked": self.lag.blocked,
+        }
+
+    def accounts(self) -> list[Row]:
+        """Return a row for each credential."""
+        return [{name: row[name] for name in _SHOWN} for row in self.composition.oversight.accounts()]
+
+    def upstreams(self) -> list[Row]:
+        """Return a row for each upstream."""
+        rows: list[Row] = self.composition.oversight.status()["upstreams"]
+        return rows
+
+    def status(self) -> Row:
+        """Return all of it, for people."""
+        config, why = self.composition.config, self.not_ready()
+        return {
+            "version": self.version,
+            "ready": not why,
+            "reason": why,
+            "listen": config.proxy.listen,
+            "configuration": {"source": config.source, **self.reloads.row()},
+            "state_degraded": self.composition.keeper.failing,
+            "requests_in_flight": self.composition.site.busy,
+            "connections": len(self.composition.site.channels),
+            **self.composition.oversight.status(),
+            "credentials": self.accounts(),
+        }
+
+    def known(self, model: str) -> bool:
+        """Say whether a model is in the catalogue."""
+        return self.composition.router.catalog.lists(model)

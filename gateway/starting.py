@@ -1,0 +1,56 @@
+"""What a start needs before it listens, and how one ends that cannot go on.  Does I/O."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.logger import Logger
+
+from gateway.accounts import store
+from gateway.accounts.keeper import Keeper
+from gateway.accounts.ledger import LedgerError
+from gateway.accounts.statedir import StateDirectory
+
+_log = Logger(namespace="gateway")
+
+
+class CannotStart(SystemExit, Exception):
+    """The start ends here, with status 1.
+
+    It is an Exception too, because of nothing else twistd tells the shell that started a daemon: that shell would
+    wait for ever, and the pid file would stay.
+    """
+
+
+def cannot_start(sentence: str) -> CannotStart:
+    """Log why there is no start, and return what ends it."""
+    _log.critical("{why}", why=sentence)
+    error = CannotStart(sentence)
+    # A number as its code lets the interpreter end without saying it all again.
+    error.code = 1
+    return error
+
+
+def open_state(path: Path) -> StateDirectory:
+    """Return the state directory, locked where it can be used; raises CannotStart where it must not be."""
+    state = StateDirectory(path)
+    try:
+        state.open()
+    except store.StoreError as error:
+        raise cannot_start(str(error)) from None
+    except OSError as error:
+        _log.warn("the state directory cannot be used, and nothing outlasts this run: {why}", why=str(error))
+    return state
+
+
+def load_standings(keeper: Keeper, owned: bool) -> None:
+    """Take up what the last run kept; raises CannotStart where a newer version wrote it.
+
+    Nothing is ever written where the directory is not ``owned``.
+    """
+    try:
+        keeper.load(owned)
+    except LedgerError as error:
+        raise cannot_start(str(error)) from None
+    except OSError as error:
+        _log.warn("the standings of the last run cannot be read: {why}", why=str(error))
