@@ -24,7 +24,17 @@ setup(
     packages=find_packages(include=["gateway", "gateway.*"]) + ["twisted.plugins"],
     package_data={"gateway": ["py.typed"]},
     entry_points={"console_scripts": ["antigravity=gateway.cli:main"]},
-    data_files=[("share/antigravity-gateway", ["conf/antigravity.yaml", "conf/requirements.lock"])],
+    data_files=[
+        (
+            "share/antigravity-gateway",
+            [
+                "conf/antigravity.yaml",
+                "conf/antigravity.service",
+                "conf/antigravity.socket",
+                "conf/requirements.lock",
+            ],
+        )
+    ],
     install_requires=[
         # 26.4: the request parser's fixes up to then are part of the gateway's door.
         "twisted[tls]>=26.4",

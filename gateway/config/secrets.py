@@ -83,7 +83,8 @@ def default_state_dir(environ: Mapping[str, str], source: str) -> str:
     """
     systemd = environ.get("STATE_DIRECTORY", "").split(":")[0]
     if os.path.isabs(systemd):
-        return os.path.normpath(systemd)
+        # With DynamicUser= it is a link of systemd's; whoever else makes links of a state directory is refused.
+        return os.path.realpath(systemd)
     for variable, below in (("XDG_STATE_HOME", ""), ("HOME", ".local/state")):
         base = environ.get(variable, "")
         # The specification has relative values ignored.
