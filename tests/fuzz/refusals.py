@@ -102,7 +102,6 @@ def _shown(body: bytes, status: int) -> None:
     assert not _CANARIES.search(shown), shown
     assert len(shown) <= len(plain) * 2 + 512 <= BODY_LIMIT * 2 + 512, len(shown)
     assert isinstance(json.loads(shown)["error"], dict), shown
-    assert scrubbed(shown) == shown, f"{shown!r} is scrubbed once more"
     try:
         json.loads(body)
     except (ValueError, RecursionError):
