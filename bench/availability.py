@@ -29,7 +29,7 @@ import outages
 import processes
 import steady
 import talks
-from run import machine
+from machine import machine
 
 SEED = 3
 WARM_UP = 20

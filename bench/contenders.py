@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
+import environments
 import outages
 import processes
 import talks
 
-REQUIREMENTS = processes.BENCH / "requirements-litellm.txt"
-LITELLM = processes.BENCH.parent / ".work" / "litellm"
 LITELLM_START_SECONDS = 120.0
 """It imports for a long time."""
 CLIENT_KEY = "sk-bench-client-key"
@@ -104,19 +101,10 @@ def start_gateway(kind: str, simulator: processes.Measured, directory: Path) -> 
 
 def set_up_litellm() -> Path:
     """Install LiteLLM into an environment of its own, unless it is there; return the environment's directory."""
-    digest = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
-    mark = LITELLM / "installed"
-    if mark.exists() and mark.read_text("ascii") == digest:
-        return LITELLM
-    print(f"installing {REQUIREMENTS.name} into .work/{LITELLM.name} ...", file=sys.stderr, flush=True)
-    pip = [str(LITELLM / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    commands = [[sys.executable, "-m", "venv", str(LITELLM)], [*pip, "-r", str(REQUIREMENTS)]]
-    for command in commands:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=1800)
-        if done.returncode:
-            raise processes.StartError(f"LiteLLM could not be installed:\n{done.stderr[-2000:]}")
-    mark.write_text(digest, "ascii")
-    return LITELLM
+    try:
+        return environments.LITELLM.prepare()
+    except environments.CannotSetUp as error:
+        raise processes.StartError(f"LiteLLM could not be installed: {error}") from error
 
 
 def litellm_settings(lasting: float) -> dict[str, dict[str, Any]]:
@@ -158,13 +146,14 @@ def start_litellm(
         "NO_PROXY": "127.0.0.1",
     }
     command: Sequence[str] = [
-        *(str(LITELLM / "bin" / "litellm"), "--config", str(file)),
+        *(str(set_up_litellm() / "bin" / "litellm"), "--config", str(file)),
         *("--host", "127.0.0.1", "--port", str(port), "--telemetry", "False"),
     ]
     process = processes.start(
         "litellm", list(command), port, directory, directory, LITELLM_START_SECONDS, environment
     )
-    asked = [str(LITELLM / "bin" / "python"), "-c", "from importlib.metadata import version; print(version('litellm'))"]
+    script = "from importlib.metadata import version; print(version('litellm'))"
+    asked = [str(set_up_litellm() / "bin" / "python"), "-c", script]
     version = subprocess.run(asked, capture_output=True, text=True, timeout=60).stdout.strip()
     headers = {"Authorization": f"Bearer {CLIENT_KEY}"}
     return Contender(title, version, "aistudio", process, dialect, headers, {**settings, "route": dialect})

@@ -86,7 +86,7 @@ class ResponseReader:
 
 
 class EventReader:
-    """Cut an event stream into the data of its events.  Only ``data`` lines are allowed."""
+    """Cut an event stream into the data of its events.  Only ``data`` lines and empty ones are allowed."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -100,8 +100,9 @@ class EventReader:
             line = raw.removesuffix(b"\r")
             if line.startswith(b"data: ") and self._data is None:
                 self._data = line[6:]
-            elif not line and self._data is not None:
-                complete.append(self._data)
+            elif not line:
+                # An empty line that ends no event is allowed, and means nothing.
+                complete += [] if self._data is None else [self._data]
                 self._data = None
             else:
                 raise BadAnswer(f"not a line of an event: {line[:60]!r}")

@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable
 
 import attrs
+import faces
 import http1
 import msgspec
 import shapes
+from checks import StreamCheck, Target, UnaryCheck
 
 TIMEOUT_SECONDS = 60.0
 """No answer of the bench takes longer, a whole paced stream included."""
@@ -23,71 +25,9 @@ class Outcome:
     requests: int = 0
     events: int = 0
     wall_seconds: float = 0.0
-    first_event_seconds: list[float] = attrs.Factory(list)
+    first_seconds: list[float] = attrs.Factory(list)
+    """To the first event of a stream or to the whole of another answer, where a load takes times."""
     failures: list[str] = attrs.Factory(list)
-
-
-@attrs.frozen
-class Target:
-    """Where a load goes."""
-
-    name: str
-    port: int
-
-    def request(self, model: str, verb: str, query: str = "") -> bytes:
-        """Return the whole request for one call."""
-        return (
-            f"POST /v1beta/models/{model}:{verb}{query} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
-            f"User-Agent: bench/1.0\r\nAccept: */*\r\nx-goog-api-key: {shapes.CLIENT_KEY}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(shapes.REQUEST_BODY)}\r\n\r\n"
-        ).encode() + shapes.REQUEST_BODY
-
-
-class UnaryCheck:
-    """Compares a whole answer with the one that was due."""
-
-    content_type = b"application/json"
-
-    def __init__(self) -> None:
-        self._body = b""
-
-    def piece(self, data: bytes) -> None:
-        """Take a piece of the body."""
-        self._body += data
-
-    def end(self) -> int:
-        """Return 0, the number of events, or raise."""
-        if shapes.DECODER.decode(self._body) != shapes.unary():
-            raise http1.BadAnswer("the answer is not the one that upstream gave")
-        return 0
-
-
-class StreamCheck:
-    """Compares each event of a stream with the one that was due, and sees when the first came."""
-
-    content_type = b"text/event-stream"
-
-    def __init__(self, count: int) -> None:
-        self._due = shapes.events(count)
-        self._reader = http1.EventReader()
-        self._seen = 0
-        self.first_at: float | None = None
-
-    def piece(self, data: bytes) -> None:
-        """Take a piece of the body."""
-        for event in self._reader.feed(data):
-            if self.first_at is None:
-                self.first_at = time.perf_counter()
-            if self._seen == len(self._due) or shapes.DECODER.decode(event) != self._due[self._seen]:
-                raise http1.BadAnswer(f"event {self._seen} is not the one that upstream sent")
-            self._seen += 1
-
-    def end(self) -> int:
-        """Return the number of events, or raise."""
-        self._reader.close()
-        if self._seen != len(self._due):
-            raise http1.BadAnswer(f"{self._seen} events of {len(self._due)}")
-        return self._seen
 
 
 class Connection(asyncio.Protocol):
@@ -143,7 +83,7 @@ class Connection(asyncio.Protocol):
             self._check.piece(piece)
             if self._reader.done:
                 self._done.set_result(self._check.end())
-        except (http1.BadAnswer, ValueError, msgspec.DecodeError) as wrong:
+        except (http1.BadAnswer, ValueError, KeyError, TypeError, msgspec.DecodeError) as wrong:
             self._fail(f"{type(wrong).__name__}: {wrong}")
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -168,12 +108,9 @@ async def _work(
     try:
         for _ in range(times):
             this = check()
-            sent_at = time.perf_counter()
             seen = await connection.exchange(request, this)
             outcome.events += seen  # not `+= await`: that adds to what it read before waiting
             outcome.requests += 1
-            if isinstance(this, StreamCheck) and this.first_at is not None:
-                outcome.first_event_seconds.append(this.first_at - sent_at)
     except http1.BadAnswer as wrong:
         outcome.failures.append(str(wrong))
     finally:
@@ -194,15 +131,16 @@ async def _run(due: int, events: int, start: Callable[[Outcome], list[asyncio.Ta
     return outcome
 
 
-async def unary(target: Target, count: int, connections: int) -> Outcome:
+async def unary(target: Target, count: int, connections: int, model: str = shapes.UNARY_MODEL) -> Outcome:
     """Make ``count`` unary calls, shared out evenly over ``connections``."""
-    request = target.request(shapes.UNARY_MODEL, "generateContent")
-    each = count // connections
+    request = target.request(model, False)
+    each = max(1, count // connections)
     return await _run(
         each * connections,
         0,
         lambda outcome: [
-            asyncio.create_task(_work(target, request, UnaryCheck, each, outcome)) for _ in range(connections)
+            asyncio.create_task(_work(target, request, lambda: UnaryCheck(target.face), each, outcome))
+            for _ in range(connections)
         ],
     )
 
@@ -211,11 +149,11 @@ async def streams(
     target: Target, model: str, events: int, each: int, connections: int, spread_seconds: float = 0.0
 ) -> Outcome:
     """Read ``each`` streams of ``model`` on each of ``connections``, which start spread over some time."""
-    request = target.request(model, "streamGenerateContent", "?alt=sse")
+    request = target.request(model, True)
 
     async def one(number: int, outcome: Outcome) -> None:
         await asyncio.sleep(spread_seconds * number / connections)
-        await _work(target, request, lambda: StreamCheck(events), each, outcome)
+        await _work(target, request, lambda: StreamCheck(target.face, events), each, outcome)
 
     return await _run(
         each * connections,
@@ -224,9 +162,9 @@ async def streams(
     )
 
 
-async def streams_at_rate(target: Target, model: str, events: int, count: int, per_second: float) -> Outcome:
-    """Open ``count`` streams at a fixed rate, each on an idle kept connection."""
-    request = target.request(model, "streamGenerateContent", "?alt=sse")
+async def at_rate(target: Target, model: str, events: int, count: int, per_second: float) -> Outcome:
+    """Make ``count`` calls at a fixed rate, each on an idle kept connection: streams of ``events``, or unary for 0."""
+    request = target.request(model, bool(events))
     idle: asyncio.LifoQueue[Connection] = asyncio.LifoQueue()
     opened: list[Connection] = []
     began = time.perf_counter()
@@ -236,13 +174,14 @@ async def streams_at_rate(target: Target, model: str, events: int, count: int, p
         if idle.empty():
             opened.append(await Connection.open(target))
             idle.put_nowait(opened[-1])
-        connection, check = idle.get_nowait(), StreamCheck(events)
+        connection = idle.get_nowait()
+        check = StreamCheck(target.face, events) if events else UnaryCheck(target.face)
         sent_at = time.perf_counter()
         seen = await connection.exchange(request, check)
+        answered_at = time.perf_counter() if check.first_at is None else check.first_at
         outcome.events += seen
         outcome.requests += 1
-        assert check.first_at is not None
-        outcome.first_event_seconds.append(check.first_at - sent_at)
+        outcome.first_seconds.append(answered_at - sent_at)
         idle.put_nowait(connection)
 
     try:
@@ -263,8 +202,9 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--each", type=int, default=100, help="requests or streams per connection")
     parser.add_argument("--stream", metavar="N", type=int, default=0, help="bursts of N events")
+    parser.add_argument("--key", default=shapes.CLIENT_KEY)
     options = parser.parse_args()
-    target = Target("port", options.port)
+    target = Target("port", options.port, faces.gemini(options.key))
     if options.stream:
         load = streams(target, f"burst-{options.stream}", options.stream, options.each, options.connections)
     else:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import attrs
-import shapes
 
 BENCH = Path(__file__).resolve().parent
 START_SECONDS = 20.0
@@ -27,6 +25,18 @@ class StartError(Exception):
     """A process of the bench did not come up."""
 
 
+class TreeChanged(Exception):
+    """A process went and took its account with it."""
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Read a process's CPU-time clock."""
+    clock = ctypes.c_int()
+    if _LIBC.clock_getcpuclockid(pid, ctypes.byref(clock)):
+        raise StartError(f"process {pid} is gone")
+    return time.clock_gettime(clock.value)
+
+
 @attrs.define(eq=False)
 class Measured:
     """A running process and the port that it serves."""
@@ -36,29 +46,52 @@ class Measured:
     port: int
     log: Path
 
-    def cpu_seconds(self) -> float:
-        """Return the CPU time of all threads since the start, user and system, in ns resolution.
+    def cpu(self) -> dict[int, float]:
+        """Return the CPU seconds of each process of the tree since its start, all threads, user and system.
 
-        The process's CPU-time clock of clock_getcpuclockid(3): the scheduler's own account, of which
-        /proc/<pid>/stat shows the same in ticks of 10 ms and /proc/<pid>/schedstat one thread's share.
+        The CPU-time clock of clock_getcpuclockid(3): the scheduler's own account in ns, of which /proc/<pid>/stat
+        shows the same in ticks of 10 ms.
         """
-        clock = ctypes.c_int()
-        failed = _LIBC.clock_getcpuclockid(self.process.pid, ctypes.byref(clock))
-        if failed or self.process.poll() is not None:
+        if self.process.poll() is not None:
             raise StartError(f"{self.name} is gone:\n{self.tail()}")
-        return time.clock_gettime(clock.value)
+        return {pid: _cpu_seconds(pid) for pid in self.tree()}
+
+    def used_since(self, before: Mapping[int, float]) -> float:
+        """Return the CPU seconds of the whole tree since ``before``; raises TreeChanged where some would be missed."""
+        now = self.cpu()
+        if gone := before.keys() - now.keys():
+            raise TreeChanged(f"{len(gone)} processes of {self.name} ended while it was measured")
+        return sum(seconds - before.get(pid, 0.0) for pid, seconds in now.items())
 
     def resident_bytes(self) -> int:
-        """Return the memory that is resident now."""
-        for line in Path(f"/proc/{self.process.pid}/smaps_rollup").read_text("ascii").splitlines():
-            if line.startswith("Rss:"):
-                return int(line.split()[1]) * 1024
-        raise StartError(f"no memory figures for {self.name}")
+        """Return the memory that is resident now; what processes share counts once for each."""
+        return self._memory("VmRSS")
 
-    def children(self) -> list[int]:
-        """Return the process's children, whose CPU time would not be counted."""
-        task = Path(f"/proc/{self.process.pid}/task")
-        return [int(pid) for each in task.glob("*/children") for pid in each.read_text("ascii").split()]
+    def forget_peak(self) -> None:
+        """Let peak_bytes count from now on."""
+        for pid in self.tree():
+            Path(f"/proc/{pid}/clear_refs").write_text("5", "ascii")
+
+    def peak_bytes(self) -> int:
+        """Return the most memory that was resident since forget_peak; each process's own most, added up."""
+        return self._memory("VmHWM")
+
+    def _memory(self, field: str) -> int:
+        total = 0
+        for pid in self.tree():
+            lines = Path(f"/proc/{pid}/status").read_text("ascii", "replace").splitlines()
+            total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+        if not total:
+            raise StartError(f"no memory figures for {self.name}")
+        return total
+
+    def tree(self) -> list[int]:
+        """Return the process and all that descend from it."""
+        found = [self.process.pid]
+        for pid in found:
+            for each in Path(f"/proc/{pid}/task").glob("*/children"):
+                found += [int(child) for child in each.read_text("ascii").split()]
+        return found
 
     def tail(self) -> str:
         """Return the last lines of what the process wrote."""
@@ -89,14 +122,22 @@ def start(
     cwd: Path | None = None,
     seconds: float = START_SECONDS,
     more_environment: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> Measured:
     """Start ``command`` and return when its port accepts connections, which may take so many seconds."""
     log = directory / f"{name}.log"
     environment = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
+    environment.update({"NO_PROXY": "127.0.0.1,localhost"})
     environment.update(more_environment or {})
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=cwd, env=environment
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=cwd,
+            env=environment,
+            pass_fds=pass_fds,
         )
     measured = Measured(name, process, port, log)
     deadline = time.monotonic() + seconds
@@ -104,7 +145,7 @@ def start(
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
         except OSError:
-            time.sleep(0.02)
+            time.sleep(0.005)
         else:
             return measured
     measured.stop()
@@ -118,58 +159,3 @@ def twistd() -> str:
     if found is None:
         raise StartError("there is no twistd; install the gateway first")
     return found
-
-
-def start_upstream(directory: Path) -> Measured:
-    """Start the stand-in upstream."""
-    port = free_port()
-    command = [sys.executable, str(BENCH / "upstream.py"), "--port", str(port)]
-    return start("upstream", command, port, directory)
-
-
-def start_bare(name: str, upstream: Measured, directory: Path) -> Measured:
-    """Start the baseline."""
-    port = free_port()
-    base = f"http://127.0.0.1:{upstream.port}/v1internal"
-    command = [sys.executable, str(BENCH / "bare.py"), "--port", str(port), "--upstream", base]
-    return start(name, command, port, directory)
-
-
-def start_gateway(upstream: Measured, directory: Path) -> Measured:
-    """Start the gateway as users run it, with one account of a codeassist upstream."""
-    port = free_port()
-    state = directory / "state"
-    accounts = state / "accounts"
-    accounts.mkdir(parents=True, mode=0o700)
-    state.chmod(0o700)
-    secret = directory / "client-secret"
-    account = {"name": "bench", "refresh_token": "bench-refresh-token", "project": "bench-project"}
-    origin = f"http://127.0.0.1:{upstream.port}"
-    configuration = {
-        "proxy": {"listen": f"tcp:{port}:interface=127.0.0.1", "api_key": shapes.CLIENT_KEY},
-        "upstreams": {
-            "accounts": {
-                "kind": "codeassist",
-                "base_urls": [f"{origin}/v1internal"],
-                "oauth": {
-                    "client_id": "bench-client",
-                    "client_secret_file": str(secret),
-                    "token_url": f"{origin}/token",
-                },
-                "credentials_dir": "accounts",
-            }
-        },
-        "admin": {"listen": ""},
-        "state_dir": str(state),
-    }
-    file = directory / "antigravity.yaml"
-    contents = {
-        secret: "bench-secret",
-        accounts / "bench.json": json.dumps(account),
-        file: json.dumps(configuration, indent=2),  # JSON is YAML
-    }
-    for path, text in contents.items():
-        path.touch(0o600)
-        path.write_text(text, "utf-8")
-    command = [twistd(), "-n", "--pidfile=", "antigravity", "--config", str(file)]
-    return start("gateway", command, port, directory, cwd=BENCH.parent)

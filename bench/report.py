@@ -1,49 +1,15 @@
-"""Figures of a run: medians, spreads, pairs, and the table.  Pure."""
+"""A run's figures as text.  Pure."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 
-import attrs
+import figures
+from figures import KINDS, Spread
 
+__all__ = ["columns", "percentile", "table"]
 
-@attrs.frozen
-class Spread:
-    """A median with the smallest and the largest value beside it."""
-
-    median: float
-    least: float
-    most: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        """Summarise ``values``."""
-        return cls(statistics.median(values), min(values), max(values))
-
-    def show(self, digits: int) -> str:
-        """Return ``median (least..most)``."""
-        return f"{self.median:.{digits}f} ({self.least:.{digits}f}..{self.most:.{digits}f})"
-
-
-@attrs.frozen
-class Row:
-    """One kind of load: CPU per counted unit, in microseconds, of both processes, round by round."""
-
-    title: str
-    baseline_us: tuple[float, ...]
-    subject_us: tuple[float, ...]
-
-    @property
-    def ratio(self) -> Spread:
-        """How many times cheaper the subject is; each round's pair on its own."""
-        return Spread.of([a / b for a, b in zip(self.baseline_us, self.subject_us, strict=True)])
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value that ``share`` of ``values`` do not exceed (nearest rank)."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, -int(-share * len(ordered) // 1) - 1))]
+percentile = figures.percentile
 
 
 def columns(lines: Sequence[Sequence[str]]) -> str:
@@ -57,33 +23,25 @@ def columns(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(padded)
 
 
-def cpu_table(rows: Sequence[Row], baseline: str, subject: str) -> str:
-    """Return the table of CPU costs and ratios."""
-    lines = [["CPU per", f"{baseline}, µs", f"{subject}, µs", "times cheaper"]]
-    for row in rows:
-        lines.append(
-            [
-                row.title,
-                Spread.of(row.baseline_us).show(1),
-                Spread.of(row.subject_us).show(1),
-                row.ratio.show(2),
-            ]
-        )
-    return columns(lines)
+def _against(row: figures.Row, name: str, paired: bool) -> str:
+    """Return how many times less than the baseline."""
+    ratio = row.ratios(figures.BASELINE, name) if paired and name != figures.BASELINE else None
+    return ratio.show(2) if ratio else ""
 
 
-def ttft_table(samples: dict[str, list[float]]) -> str:
-    """Return the table of times to the first event."""
-    lines = [["time to first event", "p50, ms", "p99, ms", "streams"]]
-    for name, seconds in samples.items():
-        p50, p99 = (1000 * percentile(seconds, share) for share in (0.5, 0.99))
-        lines.append([name, f"{p50:.2f}", f"{p99:.2f}", str(len(seconds))])
-    return columns(lines)
-
-
-def memory_table(resident: dict[str, tuple[int, int]]) -> str:
-    """Return the table of resident memory: before any request, and after the run."""
-    lines = [["resident memory", "idle, MB", "after the run, MB"]]
-    for name, (idle, after) in resident.items():
-        lines.append([name, f"{idle / 1e6:.1f}", f"{after / 1e6:.1f}"])
-    return columns(lines)
+def table(board: figures.Figures) -> str:
+    """Return one table for each kind of figure, one line for each name."""
+    blocks = []
+    for kind, what in KINDS.items():
+        row = board.rows.get(kind)
+        if row is None or not (row.values or row.problems):
+            continue
+        lines = [[f"{what.title}, {what.unit}", "median (least..most)", f"times less than {figures.BASELINE}"]]
+        for name, values in row.values.items():
+            lines.append([name, Spread.of(values).show(what.digits), _against(row, name, what.paired)])
+        for name, why in row.problems.items():
+            lines.append([name, figures.first_line(why), ""])
+        blocks.append(columns(lines))
+    for name, subject in board.subjects.items():
+        blocks.append(f"{name}: {subject.problem or subject.version}\n    {subject.does}")
+    return "\n\n".join(blocks)

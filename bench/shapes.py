@@ -6,6 +6,8 @@ values, member by member, so a relay may re-encode JSON but may not lose, add or
 
 from __future__ import annotations
 
+import base64
+import random
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +15,9 @@ import msgspec
 
 CLIENT_KEY = "bench-client-key"
 UPSTREAM_TOKEN = "bench-access-token"
+UPSTREAM_KEY = "bench-upstream-key"
+TRANSLATOR_KEY = "bench-translator-key"
+"""The key of a relay that makes a request of its own of the client's, which is judged by its prompt."""
 UNARY_MODEL = "gemini-2.5-flash"
 ANSWER_BYTES = 2048
 REQUEST_BYTES = 2048
@@ -126,10 +131,35 @@ def sse(answer: Answer, wrapped: bool) -> bytes:
     return b"data: " + (wrap(plain) if wrapped else plain) + b"\r\n\r\n"
 
 
-def _request() -> dict[str, Any]:
-    """Return the client's request, 2 KB as JSON."""
+@lru_cache(maxsize=1)
+def _clocked() -> Answer:
+    """Return the event of an endless stream, with a stamp of zeros."""
+    size = EVENT_BYTES - len(_WRAP_HEAD) - len(_WRAP_TAIL)
+    return _fitted(stamp(0), size, 1, None)
+
+
+def stamp(at_ns: int) -> str:
+    """Return how an event says when it was sent, by the monotonic clock that all processes of a machine share."""
+    return f"bench-at-{at_ns:020d} "
+
+
+def clocked(at_ns: int) -> Answer:
+    """Return the event of an endless stream that was sent at that time."""
+    template = _clocked()
+    text = template.candidates[0].content.parts[0].text
+    replaced = Part(stamp(at_ns) + text[len(stamp(0)) :])
+    candidate = template.candidates[0]
+    content = msgspec.structs.replace(candidate.content, parts=(replaced,))
+    return msgspec.structs.replace(template, candidates=(msgspec.structs.replace(candidate, content=content),))
+
+
+def _request(size: int, image: str = "") -> dict[str, Any]:
+    """Return a client's request whose JSON has that size, filled up with text or with an image in base64."""
+    parts: list[dict[str, Any]] = [{"text": ""}]
+    if image:
+        parts.append({"inlineData": {"mimeType": "image/png", "data": image}})
     value: dict[str, Any] = {
-        "contents": [{"role": "user", "parts": [{"text": ""}]}],
+        "contents": [{"role": "user", "parts": parts}],
         "systemInstruction": {"parts": [{"text": "Answer in one paragraph."}]},
         "generationConfig": {"temperature": 0.7, "topP": 0.95, "maxOutputTokens": 1024},
         "safetySettings": [
@@ -137,15 +167,41 @@ def _request() -> dict[str, Any]:
             {"category": "HARM_CATEGORY_HATE_SPEECH", "threshold": "BLOCK_ONLY_HIGH"},
         ],
     }
-    missing = REQUEST_BYTES - len(msgspec.json.encode(value))
-    value["contents"][0]["parts"][0]["text"] = _filler(missing)
+    parts[0]["text"] = _filler(size - len(msgspec.json.encode(value)))
     return value
 
 
-REQUEST = _request()
-REQUEST_BODY = msgspec.json.encode(REQUEST)
+@lru_cache(maxsize=3)
+def request(megabytes: int = 0) -> dict[str, Any]:
+    """Return the request of 2 KB, or one of so many million bytes that are nearly all an inline image."""
+    if not megabytes:
+        return _request(REQUEST_BYTES)
+    size = megabytes * 1_000_000
+    image = random.Random(megabytes).randbytes((size - REQUEST_BYTES) // 4 * 3)
+    return _request(size, base64.b64encode(image).decode("ascii"))
 
 
-def carries_request(value: object) -> bool:
-    """Whether every member of the client's request arrived in ``value`` as it was sent."""
-    return isinstance(value, dict) and all(value.get(name) == member for name, member in REQUEST.items())
+@lru_cache(maxsize=3)
+def request_body(megabytes: int = 0) -> bytes:
+    """Return the same as bytes."""
+    return msgspec.json.encode(request(megabytes))
+
+
+def megabytes_of(model: str) -> int:
+    """Return the size of the request that goes to ``model``: ``image-20`` gets one of 20 MB."""
+    return int(model.removeprefix("image-")) if model.startswith("image-") else 0
+
+
+def carries_request(raw: bytes, model: str) -> bool:
+    """Whether every member of the client's request arrived as it was sent: the same bytes, or the same values."""
+    due = megabytes_of(model)
+    if raw == request_body(due):
+        return True
+    value = msgspec.json.decode(raw)
+    return isinstance(value, dict) and all(value.get(name) == member for name, member in request(due).items())
+
+
+def carries_prompt(raw: bytes, model: str) -> bool:
+    """Whether the client's text and image arrived, for those that translate a request rather than carry it."""
+    value = msgspec.json.decode(raw)
+    return bool(value["contents"][-1]["parts"] == request(megabytes_of(model))["contents"][0]["parts"])
