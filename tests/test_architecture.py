@@ -226,7 +226,8 @@ class LibraryTests(SynchronousTestCase):
 
     def test_only_the_routes_import_klein(self) -> None:
         """Those of the clients and the operator's; and Werkzeug, on which it stands."""
-        self.assertEqual(self.importers("klein") | self.importers("werkzeug"), {"edge.api", "operations.admin"})
+        found = self.importers("klein") | self.importers("werkzeug")
+        self.assertEqual(found, {"edge.api", "edge.routes", "operations.admin"})
 
     def test_only_the_configuration_reads_yaml(self) -> None:
         """One place knows how files are written."""

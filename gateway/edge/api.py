@@ -21,6 +21,7 @@ from gateway.dialects.paths import is_model_id
 from gateway.dialects.verbs import UNSERVED_COLLECTIONS, VERBS
 from gateway.edge.relay import Relay
 from gateway.edge.request import GatewayRequest
+from gateway.edge.routes import Routes
 from gateway.routing.asking import Live, Reply, Whole
 from gateway.routing.catalog import Catalog, resource
 from gateway.routing.outcome import Refusal
@@ -49,7 +50,7 @@ class _ModelConverter(BaseConverter):
 
 def build(routing: Routing, clock: IReactorTime, done_marker: DoneMarker) -> IResource:
     """Return the resource tree of the clients' routes."""
-    return _Api(routing, clock, done_marker).app.resource()
+    return Routes(_Api(routing, clock, done_marker).app)
 
 
 class _Api:
@@ -125,7 +126,7 @@ class _Api:
         members = gemini.parse_body(body)
         session = ""
         if VERBS[verb].session:
-            session_id = request.getHeader(b"x-session-id")
+            session_id = request.header(b"x-session-id")
             session = fingerprint(request.key_id, session_id, gemini.first_user_turn(members))
         return Call(
             request_id=request.journal.request_id,
@@ -137,7 +138,7 @@ class _Api:
             framing=framing,
             forwards_done=forwards_done,
             api_version=version,
-            server_timeout_seconds=gemini.server_timeout(request.getHeader(b"x-server-timeout")),
+            server_timeout_seconds=gemini.server_timeout(request.header(b"x-server-timeout")),
             fixed=request.fixed,
         )
 
@@ -145,8 +146,7 @@ class _Api:
     def gateway_error(self, request: Any, failure: Failure) -> None:
         error = failure.value
         assert isinstance(error, GatewayError)
-        _set(request, _headers(request.journal))
-        request.fail(error)
+        request.fail(error, _headers(request.journal))
 
     @app.handle_errors(NotFound)
     def not_found(self, request: Any, failure: Failure) -> None:
@@ -207,11 +207,6 @@ def _headers(journal: Journal) -> Headers:
         (b"x-upstream-trace-id", journal.trace_id),
     )
     return tuple((name, value.encode("ascii", "replace")) for name, value in fields if value)
-
-
-def _set(request: GatewayRequest, headers: Headers) -> None:
-    for name, value in headers:
-        request.responseHeaders.setRawHeaders(name, [value])
 
 
 def _last(request: IRequest, name: bytes) -> str:

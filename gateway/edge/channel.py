@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from functools import lru_cache
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -33,12 +35,18 @@ class Door(Limited, Protocol):
 def common_headers(request_id: str, origin: str) -> Headers:
     """Return the header fields that every answer has."""
     return (
-        (b"date", http.datetimeToString()),
+        (b"date", _date(int(time.time()))),
         (b"cache-control", b"no-store"),
         (b"x-content-type-options", b"nosniff"),
         (b"x-request-id", request_id.encode("ascii")),
         (b"x-antigravity-origin", origin.encode("ascii")),
     )
+
+
+@lru_cache(maxsize=4)
+def _date(second: int) -> bytes:
+    date: bytes = http.datetimeToString(second)
+    return date
 
 
 class GatewayChannel(ReadingChannel):
@@ -48,8 +56,18 @@ class GatewayChannel(ReadingChannel):
 
     def connectionMade(self) -> None:
         """See HTTPChannel."""
+        # Each request asks for both, and the kernel would be asked for the second each time.
+        self._peer, self._host = super().getPeer(), super().getHost()
         super().connectionMade()
         self.site.connected(self)
+
+    def getPeer(self) -> Any:
+        """See HTTPChannel."""
+        return self._peer
+
+    def getHost(self) -> Any:
+        """See HTTPChannel."""
+        return self._host
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """See HTTPChannel."""

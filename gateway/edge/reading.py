@@ -6,9 +6,8 @@ What cannot be read becomes a request too, which is refused and reported like an
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
-
-from twisted.web.http_headers import Headers as Fields
 
 from gateway.calls import GatewayError
 from gateway.config import Limits
@@ -29,11 +28,10 @@ class Turn(Protocol):
     refused: bool
     reason: str
     startedWriting: int
-    requestHeaders: Fields
-    responseHeaders: Fields
+    last: bool
 
-    def begin(self, method: bytes, target: bytes, version: bytes) -> None:
-        """Take the request line, when the head is complete and nothing was decided."""
+    def begin(self, method: bytes, target: bytes, version: bytes, named: Mapping[bytes, Sequence[bytes]]) -> None:
+        """Take the head, when it is complete and nothing was decided; ``named`` has its fields by lower-case name."""
 
     def gotLength(self, length: int | None) -> None:
         """Judge the head."""
@@ -137,14 +135,15 @@ class ReadingChannel(PacedChannel):
             self.refuse_unread(error, _announces_body(raw))
             return
         request = self._request()
+        named: dict[bytes, list[bytes]] = {}
         for name, value in found.fields:
-            request.requestHeaders.addRawHeader(name, value)
+            named.setdefault(name, []).append(value)
         self._command, self._path, self._version = found.method, found.target, found.version
         self.pace.head_over(self._now())
         self.persistent = found.persistent
         if not found.persistent:
-            request.responseHeaders.setRawHeaders(b"connection", [b"close"])
-        request.begin(found.method, found.target, found.version)
+            request.last = True
+        request.begin(found.method, found.target, found.version, named)
         request.gotLength(found.length)
         if found.length == 0:
             self.allContentReceived()
@@ -198,7 +197,7 @@ class ReadingChannel(PacedChannel):
         self._lost = True
         self.pace.head_over(self._now())
         request = self._request()
-        request.begin(UNREADABLE, UNREADABLE, b"HTTP/1.1")
+        request.begin(UNREADABLE, UNREADABLE, b"HTTP/1.1", {})
         request.refuse(error)
         if not more:
             request.finish()

@@ -7,14 +7,14 @@ limit and a deadline, because a client that is cut off while it writes would see
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web import http, server
+from twisted.web import http
 from twisted.web.resource import IResource
 
 from gateway.calls import Ended, GatewayError, Headers, Journal, Recorder, Usage
@@ -23,12 +23,13 @@ from gateway.dialects.gemini import summary
 from gateway.dialects.guard import Guard, GuardError
 from gateway.edge import errors
 from gateway.edge.allowance import Allowances
-from gateway.edge.channel import JSON_TYPE, GatewayChannel, common_headers
+from gateway.edge.answering import Answering, Answers
+from gateway.edge.channel import GatewayChannel
 from gateway.edge.gate import KEY_INVALID, Admitted, Gate, Head
 from gateway.edge.gathering import Gathering
 from gateway.edge.guesses import Guesses
 from gateway.edge.keys import carried
-from gateway.edge.origins import Browser
+from gateway.edge.origins import NO_BROWSER, Browser
 from gateway.edge.room import Room
 
 LINGER_SECONDS = 15.0
@@ -39,10 +40,9 @@ UNWANTED_BYTES = 16 * 1024
 _log = Logger()
 
 
-class House(Protocol):
+class House(Answers, Protocol):
     """What a request needs of its site."""
 
-    clock: IReactorTime
     gate: Gate
     limits: Limits
     room: Room
@@ -51,7 +51,6 @@ class House(Protocol):
     recorder: Recorder
     new_id: Callable[[], str]
     resource: IResource
-    stopping: bool
     cut: bool
 
     def opened(self) -> None:
@@ -61,28 +60,22 @@ class House(Protocol):
         """Take note of a request's end."""
 
 
-class GatewayRequest(server.Request):
+class GatewayRequest(Answering):
     """One request: its head is judged before its body is taken, its end is reported once."""
 
-    channel: GatewayChannel
-    journal: Journal
+    gateway: House
     gate: Gate
     limits: Limits
     resource: IResource
     key_id = ""
     fixed: str | None = None
-    reason = ""
-    origin = "gateway"
     usage: Usage | None = None
     finish_reason = ""
     last_usage = b""
     """Of a stream: the last event that told of usage, read when the request is over, however it ends."""
-    defaultContentType = None
-    shared: Headers = ()
-    """What lets a configured origin's page read the answer."""
 
     def __init__(self, channel: GatewayChannel, *args: Any, **named: Any) -> None:
-        super().__init__(channel, *args, parsePOSTFormSubmission=False, **named)
+        super().__init__(channel, *args, **named)
         self.gateway = cast(House, channel.site)
         self._gathered = Gathering()
         self.received = 0
@@ -97,15 +90,15 @@ class GatewayRequest(server.Request):
         self._settled: Headers | None = None
         self._linger: IDelayedCall | None = None
 
-    def begin(self, method: bytes, target: bytes, version: bytes) -> None:
-        """Take the request line, when the head is complete and nothing was decided."""
+    def begin(self, method: bytes, target: bytes, version: bytes, named: Mapping[bytes, Sequence[bytes]]) -> None:
+        """Take the head, when it is complete and nothing was decided; ``named`` has its fields by lower-case name."""
         self.method, self.uri, self.clientproto = method, target, version
+        self.named = named
         # What is reloaded meanwhile is for the requests after this one.
         self.gate, self.limits, self.resource = self.gateway.gate, self.gateway.limits, self.gateway.resource
-        self.site = cast(server.Site, self.gateway)
         origin_form = target
         self._authority: list[bytes] = []
-        if target[:7].lower() == b"http://" or target[:8].lower() == b"https://":
+        if target[:1] != b"/" and b"://" in target:
             # The absolute form, RFC 9112 section 3.2.2.
             authority, _, rest = target.split(b"//", 1)[1].partition(b"/")
             self._authority.append(authority)
@@ -138,27 +131,26 @@ class GatewayRequest(server.Request):
             self._admit(admitted)
 
     def _head(self, length: int | None) -> Head:
-        values = self.requestHeaders.getRawHeaders
+        values = self.named.get
         keys = carried(
-            values(b"x-goog-api-key", []), values(b"x-api-key", []), values(b"authorization", []),
-            self.args.get(b"key", []),
+            values(b"x-goog-api-key", ()), values(b"x-api-key", ()), values(b"authorization", ()),
+            self.args.get(b"key", ()),
         )  # fmt: skip
-        browser = Browser(
-            values(b"origin", []),
-            values(b"sec-fetch-site", []),
-            self.method == b"OPTIONS" and bool(values(b"access-control-request-method")),
-        )
+        browser = NO_BROWSER
+        if b"origin" in self.named or b"sec-fetch-site" in self.named:
+            preflight = self.method == b"OPTIONS" and b"access-control-request-method" in self.named
+            browser = Browser(values(b"origin", ()), values(b"sec-fetch-site", ()), preflight)
         return Head(
             self.method,
             self.path,
             len(self.uri),
             keys,
             length,
-            values(b"x-antigravity-credential", []),
-            hosts=[*values(b"host", []), *self._authority],
+            values(b"x-antigravity-credential", ()),
+            hosts=[*values(b"host", ()), *self._authority],
             local=_local(self.host),
             browser=browser,
-            encodings=values(b"content-encoding", []),
+            encodings=values(b"content-encoding", ()),
         )
 
     def _guessed(self, head: Head, error: GatewayError) -> GatewayError:
@@ -183,7 +175,7 @@ class GatewayRequest(server.Request):
         self._give_back()
         self._discarded_to = self.received + self.limits.body
         self.channel.persistent = 0
-        self.responseHeaders.setRawHeaders(b"connection", [b"close"])
+        self.last = True
         self.fail(error)
         self._linger = self.gateway.clock.callLater(LINGER_SECONDS, self.loseConnection)
 
@@ -231,12 +223,7 @@ class GatewayRequest(server.Request):
 
     def process(self) -> None:
         """Hand the request to the resource tree, under the path in its plain form."""
-        self.prepath = []
-        self.postpath = self.path[1:].split(b"/")
-        try:
-            self.render(self.resource)
-        except Exception:
-            self.processingFailed(Failure())
+        self.resource.render(self)
 
     def take_stream(self) -> None:
         """Make room for a stream, which is given back with the request's end; raises GatewayError."""
@@ -256,51 +243,6 @@ class GatewayRequest(server.Request):
     def body(self) -> bytes:
         """Return the request's body, once."""
         return self._gathered.take()
-
-    def getRequestHostname(self) -> bytes:
-        """Return a name for the router, which needs one; the Host header has no part in routing."""
-        return b"gateway"
-
-    def reply(self, status: int, headers: Headers = ()) -> None:
-        """Set status and header fields of the answer; its body is the caller's."""
-        self.setResponseCode(status)
-        common = common_headers(self.journal.request_id, self.origin)
-        for name, value in (*common, *self.shared, *headers):
-            self.responseHeaders.setRawHeaders(name, [value])
-        if self.gateway.stopping:
-            self._last()
-        elif self.clientproto == b"HTTP/1.0" and self.channel is not None and self.channel.persistent:
-            # HTTP/1.0 has no chunks: another answer can follow if this one says its length.  RFC 9112 section 9.3.
-            if self.responseHeaders.hasHeader(b"content-length"):
-                self.responseHeaders.setRawHeaders(b"connection", [b"keep-alive"])
-            else:
-                self._last()
-
-    def _last(self) -> None:
-        """Let this answer be the connection's last, and say so."""
-        if self.channel is not None:
-            self.channel.persistent = 0
-        self.responseHeaders.setRawHeaders(b"connection", [b"close"])
-
-    def answer(self, status: int, body: bytes, headers: Headers = ()) -> None:
-        """Write a whole JSON answer, except for its end, which whoever drives the request makes."""
-        self.reply(
-            status,
-            (
-                (b"content-type", JSON_TYPE),
-                (b"content-length", b"%d" % len(body)),
-                *headers,
-            ),
-        )
-        self.write(body)
-        if self.journal.first_byte is None:
-            self.journal.first_byte = self.gateway.clock.seconds()
-
-    def fail(self, error: GatewayError) -> None:
-        """Write an error of the gateway's own, except for its end."""
-        self.reason = error.reason
-        self.origin = "gateway"
-        self.answer(error.code, errors.body(error), errors.headers(error))
 
     def processingFailed(self, reason: Failure) -> None:
         """Answer a fault of ours without telling about it, and log it.  See http.Request."""
@@ -334,6 +276,8 @@ class GatewayRequest(server.Request):
             )
         )
         self.gateway.closed()
+        if left:
+            self.cancel()
 
 
 def _local(address: object) -> str:

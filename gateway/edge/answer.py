@@ -1,0 +1,58 @@
+"""An answer's head, put together as bytes: RFC 9112 section 6.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gateway.calls import Headers
+
+NO_BODY = frozenset({204, 304})
+"""Statuses whose answers have none: RFC 9110 section 15."""
+
+_REASONS = {
+    200: b"OK",
+    204: b"No Content",
+    400: b"Bad Request",
+    401: b"Unauthorized",
+    403: b"Forbidden",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    408: b"Request Timeout",
+    409: b"Conflict",
+    413: b"Content Too Large",
+    414: b"URI Too Long",
+    415: b"Unsupported Media Type",
+    417: b"Expectation Failed",
+    429: b"Too Many Requests",
+    431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+    501: b"Not Implemented",
+    502: b"Bad Gateway",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+    505: b"HTTP Version Not Supported",
+}
+_CONTROL = bytes(range(0x20)) + b"\x7f"
+_SPACES = b" " * len(_CONTROL)
+_BLANKED = bytes.maketrans(_CONTROL, _SPACES)
+
+
+def head(version: bytes, code: int, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return a status line and header fields, the empty line at their end included.
+
+    Names are the gateway's own.  Values may be upstream's: what could begin another line in one becomes a space.
+    """
+    lines = [b"%b %d %b" % (version, code, _REASONS.get(code, b"Unknown"))]
+    lines += [b"%b: %b" % (name, value.translate(_BLANKED)) for name, value in fields]
+    lines.append(b"\r\n")
+    return b"\r\n".join(lines)
+
+
+def chunk(data: bytes) -> bytes:
+    """Return bytes as one chunk: RFC 9112 section 7.1."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def has_length(fields: Headers) -> bool:
+    """Say whether a body's length is among the fields."""
+    return any(name == b"content-length" for name, _ in fields)

@@ -1,0 +1,136 @@
+"""A request as far as it is answered: one head, one write for each piece, and an end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.web import server
+
+from gateway.calls import GatewayError, Headers, Journal
+from gateway.edge import errors
+from gateway.edge.answer import NO_BODY, chunk, has_length, head
+from gateway.edge.channel import JSON_TYPE, GatewayChannel, common_headers
+
+ONE_PIECE_BYTES = 64 * 1024
+"""How much of a body is copied, so that it and its head are one write."""
+NO_FIELDS: Mapping[bytes, Sequence[bytes]] = {}
+
+
+class Answers(Protocol):
+    """What an answer needs to know of the site."""
+
+    clock: IReactorTime
+    stopping: bool
+
+
+class Answering(server.Request):
+    """Puts answers together by itself, because Twisted's own sorts and checks each header field by its own rules."""
+
+    channel: GatewayChannel
+    gateway: Answers
+    journal: Journal
+    reason = ""
+    origin = "gateway"
+    last = False
+    """Whether the connection closes after this answer."""
+    shared: Headers = ()
+    """What lets a configured origin's page read the answer."""
+    named: Mapping[bytes, Sequence[bytes]] = NO_FIELDS
+    """The request's header fields by name, in lower case."""
+    _fields: Headers = ()
+    _bodyless = False
+    _handler: Deferred[Any] | None = None
+
+    def __init__(self, channel: GatewayChannel, *args: Any, **named: Any) -> None:
+        super().__init__(channel, *args, parsePOSTFormSubmission=False, **named)
+
+    def runs(self, handler: Deferred[Any]) -> None:
+        """Let this be cancelled when the client leaves."""
+        self._handler = handler
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody waits for the rest of the answer: it has ended, or its client has left."""
+        return bool(self.finished or self._disconnected)
+
+    def cancel(self) -> None:
+        """Cancel what works on the answer."""
+        if self._handler is not None:
+            self._handler.cancel()
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the last value of a field of the request."""
+        values = self.named.get(name)
+        return values[-1] if values else None
+
+    def reply(self, status: int, headers: Headers = ()) -> None:
+        """Set status and header fields of the answer; its body is the caller's."""
+        self.code = status
+        self._fields = (*common_headers(self.journal.request_id, self.origin), *self.shared, *headers)
+        if self.gateway.stopping:
+            self._end_connection()
+        elif self.clientproto == b"HTTP/1.0" and not self.last and not has_length(headers):
+            # HTTP/1.0 has no chunks: another answer can follow if this one says its length.  RFC 9112 section 9.3.
+            self._end_connection()
+
+    def _end_connection(self) -> None:
+        """Let this answer be the connection's last, and say so."""
+        if self.channel is not None:
+            self.channel.persistent = 0
+        self.last = True
+
+    def write(self, data: bytes) -> None:
+        """Write some of the answer; the head goes out with the first of it, in one piece.  See http.Request."""
+        if self.finished:
+            raise RuntimeError("nothing can be written to an answer that is over")
+        if self._disconnected:
+            return
+        if self.startedWriting:
+            if data and not self._bodyless:
+                self.sentLength += len(data)
+                self.channel.write(chunk(data) if self.chunked else data)
+            return
+        self.startedWriting = 1
+        version, fields = self.clientproto, self._fields
+        self._bodyless = self.method == b"HEAD" or self.code in NO_BODY
+        if not self._bodyless and version == b"HTTP/1.1" and not has_length(fields):
+            fields = (*fields, (b"Transfer-Encoding", b"chunked"))
+            self.chunked = 1
+        if self.last:
+            fields = (*fields, (b"Connection", b"close"))
+        elif version == b"HTTP/1.0":
+            fields = (*fields, (b"Connection", b"keep-alive"))
+        first = head(version, self.code, fields)
+        if not data or self._bodyless:
+            self.channel.write(first)
+            return
+        self.sentLength = len(data)
+        if self.chunked:
+            data = chunk(data)
+        if len(data) > ONE_PIECE_BYTES:
+            self.channel.writeSequence((first, data))
+        else:
+            self.channel.write(first + data)
+
+    def answer(self, status: int, body: bytes, headers: Headers = ()) -> None:
+        """Write a whole JSON answer, except for its end, which whoever drives the request makes."""
+        self.reply(
+            status,
+            (
+                (b"content-type", JSON_TYPE),
+                (b"content-length", b"%d" % len(body)),
+                *headers,
+            ),
+        )
+        self.write(body)
+        if self.journal.first_byte is None:
+            self.journal.first_byte = self.gateway.clock.seconds()
+
+    def fail(self, error: GatewayError, headers: Headers = ()) -> None:
+        """Write an error of the gateway's own, except for its end."""
+        self.reason = error.reason
+        self.origin = "gateway"
+        self.answer(error.code, errors.body(error), (*headers, *errors.headers(error)))
