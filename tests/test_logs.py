@@ -11,7 +11,7 @@ import textwrap
 from typing import Any
 
 from twisted.application.service import Application
-from twisted.logger import ILogObserver, Logger, LogLevel, LogPublisher
+from twisted.logger import ILogObserver, Logger, LogLevel, LogPublisher, formatEvent
 from twisted.python import log as legacy
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -19,7 +19,7 @@ from zope.interface.verify import verifyObject
 
 from gateway.calls import Secret
 from gateway.config import LogConfig
-from gateway.operations.logs import install, observer, syslog_observer
+from gateway.operations.logs import install, observer, syslog_observer, text_line
 
 NOON = 1767268800.25
 """2026-01-01T12:00:00.250Z"""
@@ -68,6 +68,18 @@ def entry(one: dict[str, Any]) -> dict[str, Any]:
 
 class TextLines(SynchronousTestCase):
     """What a person reads."""
+
+    def test_formats_mean_what_they_mean_to_twisted(self) -> None:
+        """The quick way of formatting and Twisted's own give the same text, and the same complaint."""
+        values = {"a": 1, "b": "two", "seconds": 1.25, "none": None, "call": lambda: "called", "pair": ("x", "y")}
+        formats = (
+            "{a} {b}", "{seconds:.3f} s", "{b:>5}|", "{{}} {a}", "plain", "{none}", "{b!r}", "{call()}", "{pair[0]}",
+            "{a.real}", "{missing}", "{b:d}", "{", "{a:{seconds}}", "{pair}", " {a} ",
+        )  # fmt: skip
+        for template in formats:
+            given = event(template, **values)
+            line = text_line(given, "info").removesuffix("\n")
+            self.assertEqual(line.partition("gateway.edge: ")[2], formatEvent(given).strip(), template)
 
     def test_line_has_time_level_logger_and_message(self) -> None:
         """An event is one line: UTC time, level, who says it, and what."""
