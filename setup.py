@@ -42,6 +42,8 @@ setup(
         "treq>=24.9",
         # 24.8: the first Klein that runs with Werkzeug 3.
         "klein>=24.8",
+        # 0.6.4: wheels for Python 3.13; its llhttp refuses the answers that can be read in two ways.
+        "httptools>=0.6.4",
         # 24.1: verifies IP addresses as well as names with current cryptography.
         "service-identity>=24.1",
         # 6.0.2: wheels for Python 3.13.

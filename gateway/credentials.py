@@ -97,10 +97,10 @@ def watcher(
     return Watcher(Path(upstream.credentials_dir), seal, reactor, changed, by_inotify(reactor), read)
 
 
-async def ask(wire: Wire, request: HttpRequest) -> tuple[int, bytes]:
-    """Return a token endpoint's answer; see tokens.Send."""
+async def ask(wire: Wire, request: HttpRequest, upstream: str) -> tuple[int, bytes]:
+    """Return an upstream's token endpoint's answer; see tokens.Send."""
     try:
-        exchange = await wire.open(request, TOKEN_SECONDS)
+        exchange = await wire.open(request, TOKEN_SECONDS, upstream)
         return exchange.status, await exchange.read(TOKEN_BYTES, TOKEN_SECONDS)
     except WireError as error:
         raise TokenUnavailable(f"the token endpoint gave no answer ({error.kind})") from None

@@ -57,7 +57,6 @@ class Members:
         self._keys: dict[str, dict[KeyFile, Member]] = {}
         self._held: dict[str, dict[str, Held]] = {}
         self._watchers: list[Watcher] = []
-        self._cloud_tokens = partial(cloud_tokens, send=self._send, reactor=reactor, ahead=self._ahead)
         self._finder = Finder(reactor, chance, self._ask_project, self._found, self._not_found)
         self.take(prepared(config), router, wire)
 
@@ -164,7 +163,7 @@ class Members:
             secret = one.service_account.private_key if one.service_account else Secret("")
             known, before = clouds.get((config.name, one.name), (None, None))
             same = known is not None and known.service_account == one.service_account
-            tokens = before.tokens if before is not None and same else self._cloud_tokens(one)
+            tokens = before.tokens if before is not None and same else self._cloud_tokens(config, one)
             members.append(self._member(config, one.name, one.project, secret, tokens, one.terms))
             self._clouds[config.name, one.name] = one, members[-1]
         return members
@@ -240,7 +239,7 @@ class Members:
         if file.api_key is not None:
             return self._member(config, file.name, file.project, file.api_key, StaticToken(file.api_key))
         assert file.service_account is not None
-        tokens = self._cloud_tokens(CloudCredentialConfig(file.name, file.project, file.service_account))
+        tokens = self._cloud_tokens(config, CloudCredentialConfig(file.name, file.project, file.service_account))
         return self._member(config, file.name, file.project, file.service_account.private_key, tokens)
 
     def _hold(self, config: UpstreamConfig, account: Account, held: Held | None) -> Held:
@@ -275,7 +274,7 @@ class Members:
         self._finder.want(credential for credential in credentials if not credential.project)
 
     def _account_tokens(self, config: UpstreamConfig, account: Account) -> RefreshedToken:
-        oauth = config.oauth
+        oauth, send = config.oauth, partial(self._send, config.name)
         assert oauth is not None
 
         def request(refresh_token: Secret) -> HttpRequest:
@@ -289,9 +288,7 @@ class Members:
             if held is not None and held.tokens is tokens:
                 self._keep(config, held, refresh_token)
 
-        tokens = RefreshedToken(
-            request, account.refresh_token, self._send, self._reactor.seconds, save, self._ahead
-        )
+        tokens = RefreshedToken(request, account.refresh_token, send, self._reactor.seconds, save, self._ahead)
         return tokens
 
     def _keep(self, config: UpstreamConfig, held: Held, refresh_token: Secret) -> None:
@@ -309,14 +306,18 @@ class Members:
             held.account = attrs.evolve(held.account, refresh_token=refresh_token)
             self._router.standings.rotated(held.member.credential, mark(refresh_token))
 
-    async def _send(self, request: HttpRequest) -> tuple[int, bytes]:
-        return await ask(self._wire, request)
+    def _cloud_tokens(self, config: UpstreamConfig, credential: CloudCredentialConfig) -> TokenSource:
+        return cloud_tokens(credential, partial(self._send, config.name), self._reactor, self._ahead)
+
+    async def _send(self, upstream: str, request: HttpRequest) -> tuple[int, bytes]:
+        return await ask(self._wire, request, upstream)
 
     async def _ask_project(self, credential: Credential) -> str:
         """Return an account's project; raises OnboardingError."""
         config, held = self._upstreams[credential.upstream], self._held[credential.upstream][credential.name]
         user_agent = (config.envelope.user_agent if config.envelope else "") or USER_AGENT
-        return await project_of(held.tokens, self._send, config.base_urls, config.project, self._reactor, user_agent)
+        send = partial(self._send, config.name)
+        return await project_of(held.tokens, send, config.base_urls, config.project, self._reactor, user_agent)
 
     def _found(self, credential: Credential, project: str) -> None:
         held = self._held[credential.upstream].get(credential.name)

@@ -34,8 +34,7 @@ from gateway.process.lag import LagWatch
 from gateway.process.listeners import CannotListen, Exchange, Listeners
 from gateway.process.notify import Notifier
 from gateway.situation import Situation
-from gateway.upstreams.exchange import Wire
-from gateway.upstreams.wire import LeanClient, TreqWire, stock_agent
+from gateway.upstreams.roads import Roads, needs
 
 PRUNE_SECONDS = 60.0
 
@@ -74,7 +73,7 @@ class Gateway(service.Service):
         self._simulator: IListeningPort | None = None
         self._origin = ""
         self._running: Running | None = None
-        self._close_pool: Callable[[], Deferred[None]] = lambda: succeed(None)
+        self._roads: Roads | None = None
         self._prune: Any = None
         self._state: StateDirectory | None = None
         self._admin: AdminSocket | None = None
@@ -105,8 +104,10 @@ class Gateway(service.Service):
         self._config = descriptors.clamped(self._config)
         self._state = starting.open_state(Path(self._config.state_dir))
         metrics = Metrics(lambda model: self._running is not None and self._running.situation.known(model))
-        wire, self._close_pool = self._wire(self._config)
-        composition = Composition(self._config, self._reactor, wire, Recorders(LogRecorder(), metrics))
+        self._roads = Roads(self._reactor, self._config)
+        composition = Composition(
+            self._config, self._reactor, self._roads.wire, Recorders(LogRecorder(), metrics)
+        )
         starting.load_standings(composition.keeper, self._state.locked)
         running = self._running = self._built(composition, metrics)
         try:
@@ -141,10 +142,6 @@ class Gateway(service.Service):
                 raise
             _log.warn("{why}: there are no metrics and no readiness; see admin.listen", why=str(error))
             return running.watchers.prepare(())
-
-    def _wire(self, config: Config) -> tuple[Wire, Callable[[], Deferred[None]]]:
-        agent, pool = stock_agent(self._reactor, config.timeouts.connect)
-        return TreqWire(LeanClient(agent), self._reactor), pool.closeCachedConnections
 
     def _open_admin(self, situation: Situation) -> None:
         from gateway.operations import admin
@@ -245,12 +242,11 @@ class Gateway(service.Service):
         if config.state_dir != before.state_dir:
             _log.warn("state_dir stays {path} until the next start", path=before.state_dir)
             config = attrs.evolve(config, state_dir=before.state_dir)
-        wire, close_pool, old_pool = running.composition.wire, self._close_pool, None
-        if config.timeouts.connect != before.timeouts.connect:
-            old_pool = self._close_pool
-            wire, close_pool = self._wire(config)
+        old_roads = roads = self._roads
+        if roads is None or needs(config) != needs(before):
+            roads = Roads(self._reactor, config)
         recorder: Recorder = running.composition.recorder
-        composition = Composition(config, self._reactor, wire, recorder, running.composition)
+        composition = Composition(config, self._reactor, roads.wire, recorder, running.composition)
         exchange = running.listeners.prepare(config.proxy.listen, config.proxy.client_ca)
         try:
             watched = self._watched(running, config)
@@ -259,7 +255,7 @@ class Gateway(service.Service):
             raise
         # From here on nothing fails.
         composition.take_over()
-        self._config, self._close_pool = config, close_pool
+        self._config, self._roads = config, roads
         running.composition = running.situation.composition = composition
         if set(before.proxy.listen) - set(config.proxy.listen):
             composition.site.renew_connections()
@@ -268,8 +264,9 @@ class Gateway(service.Service):
         running.watch_site.tokens = config.admin.tokens
         if self._logs is not None:
             self._logs.follow(config.log)
-        if old_pool is not None:
-            old_pool()
+        if old_roads is not None and old_roads is not roads:
+            old_roads.close()
+            roads.warm()
         for warning in config.warnings:
             _log.warn("{warning}", warning=warning)
 
@@ -306,7 +303,8 @@ class Gateway(service.Service):
         await self._in_time(Deferred.fromCoroutine(composition.members.close()))
         # What was cut off is reported in the reactor's next turns.
         await deferLater(self._reactor, 0)
-        await self._close_pool()
+        if self._roads is not None:
+            await self._roads.close()
         await composition.keeper.stop()
         if self._simulator is not None:
             await maybeDeferred(self._simulator.stopListening)

@@ -186,7 +186,7 @@ class FakeWire:
         self.limits: list[float] = []
         self.cancelled = 0
 
-    async def open(self, request: HttpRequest, first_byte_seconds: float) -> FakeExchange:
+    async def open(self, request: HttpRequest, first_byte_seconds: float, upstream: str = "") -> FakeExchange:
         self.requests.append(request)
         self.limits.append(first_byte_seconds)
         step: Any = self.by(request) if self.by is not None else self.script.pop(0)

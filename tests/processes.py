@@ -25,6 +25,9 @@ from tests.clients.environments import REPOSITORY
 
 reactor: Any = _reactor
 
+AGENT = os.environ.get("ANTIGRAVITY_TEST_AGENT", "")
+"""The HTTP agent that daemons are to have, where it is not the default; `.ci/full agents` runs the suite so."""
+
 DEADLINE_SECONDS = 30.0
 """What anything may take on a machine with other things to do."""
 POLL_SECONDS = 0.02
@@ -361,6 +364,8 @@ class DaemonCase(TestCase):
         # Several daemons run at a time, and the default port is one.
         admin = sections.pop("admin", {"listen": ""})
         document = {"proxy": proxy, "admin": admin, "state_dir": str(self.home / f"state-{port}"), **sections}
+        if AGENT:
+            document.setdefault("wire", {"agent": AGENT})
         if upstreams is not None:
             document["upstreams"] = upstreams
         path = self.home / f"antigravity-{port}.yaml"

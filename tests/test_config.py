@@ -96,7 +96,6 @@ ERRORS: tuple[tuple[str, str, str], ...] = (
     ("admin: {listen: 'tcp:8045:interface=127.0.0.1'}\n" + STUDIO, "admin.listen", "choose another port"),
     ("admin: {token: 'sha256:x'}\n" + STUDIO, "admin.token", "64 hexadecimal digits"),
     ("proxy: {client_ca: ca.pem}\n" + STUDIO, "proxy.client_ca", "listen on ssl:"),
-    (studio("proxy: x"), "upstreams.studio.proxy", "not served by this version yet; remove it"),
     ("upstreams: {cloud: {kind: vertex}}", "upstreams.cloud", "it has no credentials"),
     (credential("service_account_file: x"), "credentials[0].service_account_file", "only kind vertex has this"),
     # YAML.

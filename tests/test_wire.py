@@ -22,8 +22,11 @@ from zope.interface.verify import verifyObject
 
 from gateway.calls import HttpRequest
 from gateway.upstreams import unanswered
+from gateway.upstreams.agent import GatewayAgent
+from gateway.upstreams.bodies import WholeBody
 from gateway.upstreams.exchange import WireError
-from gateway.upstreams.wire import LeanClient, TreqWire, _OneWrite, stock_agent
+from gateway.upstreams.stock import stock_agent
+from gateway.upstreams.wire import LeanClient, TreqWire
 from tests.fakes import run
 
 
@@ -150,7 +153,7 @@ class RequestTests(WireCase):
 
     def test_the_body_producer_is_one(self) -> None:
         """Twisted's interface."""
-        self.assertTrue(verifyObject(IBodyProducer, _OneWrite(b"x")))
+        self.assertTrue(verifyObject(IBodyProducer, WholeBody(b"x")))
 
 
 class AnswerTests(WireCase):
@@ -232,12 +235,15 @@ class AnswerTests(WireCase):
                 exchange.resume()
 
 
-class PauseTests(SynchronousTestCase):
-    """Over a transport of the test's own, whose reading can be watched."""
+class AgentCase:
+    """What holds of a wire over either agent, over a transport of the test's own whose reading can be watched."""
+
+    def agent(self, reactor: Any) -> Any:
+        raise NotImplementedError
 
     def setUp(self) -> None:
         self.reactor = MemoryReactorClock()
-        agent, _ = stock_agent(self.reactor, 10.0)
+        agent = self.agent(self.reactor)
         self.assertTrue(verifyObject(IAgent, agent))
         self.wire = TreqWire(LeanClient(agent), self.reactor)
         self.opened = run(self.wire.open(HttpRequest(b"POST", b"http://127.0.0.1/x", (), b"{}"), 60.0))
@@ -329,6 +335,20 @@ class PauseTests(SynchronousTestCase):
         self.connect()
         self.protocol.connectionLost(Failure(error.ConnectionLost()))
         self.assertEqual(self.failureResultOf(self.opened, WireError).value.kind, "reset")
+
+
+class GatewayAgentWireTests(AgentCase, SynchronousTestCase):
+    """Over the agent of the gateway's own."""
+
+    def agent(self, reactor: Any) -> Any:
+        return GatewayAgent(reactor, 100.0)
+
+
+class StockAgentWireTests(AgentCase, SynchronousTestCase):
+    """Over Twisted's."""
+
+    def agent(self, reactor: Any) -> Any:
+        return stock_agent(reactor, 100.0)[0]
 
 
 class FaultTests(SynchronousTestCase):

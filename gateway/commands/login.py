@@ -45,7 +45,7 @@ async def login(reactor: Any, wish: Wish, environ: Mapping[str, str], say: Say) 
     """Sign an account in and return the exit status; raises ConfigError before anything is asked."""
     config, upstream, oauth = _chosen(wish, environ)
     try:
-        async with sender(reactor, config.timeouts.connect) as send:
+        async with sender(reactor, config, upstream.name) as send:
             return await _SignIn(reactor, wish, upstream, oauth, send, say).run(environ)
     except (signin.SignInFailed, CannotListen, store.StoreError) as failure:
         say(str(failure))

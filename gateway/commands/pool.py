@@ -18,7 +18,7 @@ from gateway.composition import Composition
 from gateway.config import Config, from_environment, load
 from gateway.config.secrets import default_state_dir
 from gateway.routing.oversight import Oversight
-from gateway.upstreams.wire import LeanClient, TreqWire, stock_agent
+from gateway.upstreams.roads import Roads
 
 Row = dict[str, Any]
 
@@ -171,9 +171,9 @@ async def _at_rest(reactor: Any, config: Config, state: StateDirectory) -> Async
         raise Refused(str(error)) from None
     except OSError as error:
         raise Refused(f"{state.path} cannot be used: {error.strerror}") from None
-    agent, connections = stock_agent(reactor, config.timeouts.connect)
+    roads = Roads(reactor, config)
     try:
-        composition = Composition(config, reactor, TreqWire(LeanClient(agent), reactor), _Silent())
+        composition = Composition(config, reactor, roads.wire, _Silent())
         composition.keeper.load()
     except (StoreError, LedgerError) as error:
         raise Refused(str(error)) from None
@@ -183,7 +183,7 @@ async def _at_rest(reactor: Any, config: Config, state: StateDirectory) -> Async
         yield composition.oversight
     finally:
         await composition.members.close()
-        await connections.closeCachedConnections()
+        await roads.close()
     if composition.keeper.failing:
         raise Refused(f"The change could not be kept in {state.path}; see to the disk, and to who may write there.")
 

@@ -1,4 +1,4 @@
-"""HTTP for a command: one wire over a pool of its own, closed in the end."""
+"""HTTP for a command: a wire of its own, closed in the end."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 from gateway.accounts.oauth import TokenUnavailable
 from gateway.accounts.tokens import Send
 from gateway.calls import HttpRequest
+from gateway.config import Config
 from gateway.upstreams.exchange import WireError
-from gateway.upstreams.wire import LeanClient, TreqWire, stock_agent
+from gateway.upstreams.roads import Roads
 
 ANSWER_SECONDS = 30.0
 ANSWER_BYTES = 1024 * 1024
 
 
 @asynccontextmanager
-async def sender(reactor: Any, connect_seconds: float) -> AsyncIterator[Send]:
-    """Yield what sends a request and returns status and body; it raises TokenUnavailable where none comes."""
-    agent, pool = stock_agent(reactor, connect_seconds)
-    wire = TreqWire(LeanClient(agent), reactor)
+async def sender(reactor: Any, config: Config, upstream: str) -> AsyncIterator[Send]:
+    """Yield what sends an upstream's requests and returns status and body; it raises TokenUnavailable for no answer."""
+    roads = Roads(reactor, config)
 
     async def send(request: HttpRequest) -> tuple[int, bytes]:
         try:
-            exchange = await wire.open(request, ANSWER_SECONDS)
+            exchange = await roads.wire.open(request, ANSWER_SECONDS, upstream)
             return exchange.status, await exchange.read(ANSWER_BYTES, ANSWER_SECONDS)
         except WireError as error:
             raise TokenUnavailable(f"no answer came ({error.kind})") from None
@@ -32,4 +32,4 @@ async def sender(reactor: Any, connect_seconds: float) -> AsyncIterator[Send]:
     try:
         yield send
     finally:
-        await pool.closeCachedConnections()
+        await roads.close()

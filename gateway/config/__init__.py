@@ -18,11 +18,13 @@ from gateway.config.values import (
     ModelConfig,
     OAuthConfig,
     ProxyConfig,
+    ProxyServer,
     RoutingConfig,
     ServiceAccountConfig,
     SessionsConfig,
     Timeouts,
     UpstreamConfig,
+    WireConfig,
 )
 
 __all__ = [
@@ -40,11 +42,13 @@ __all__ = [
     "ModelConfig",
     "OAuthConfig",
     "ProxyConfig",
+    "ProxyServer",
     "RoutingConfig",
     "ServiceAccountConfig",
     "SessionsConfig",
     "Timeouts",
     "UpstreamConfig",
+    "WireConfig",
     "describe",
     "from_environment",
     "load",

@@ -42,6 +42,7 @@ def _lines(config: Config) -> Iterator[str]:
         yield f"model: {model.id}"
     yield "timeouts: " + _join(f"{name} {value:g} s" for name, value in attrs.asdict(config.timeouts).items())
     yield "limits: " + _join(f"{name} {_limit(name, value)}" for name, value in attrs.asdict(config.limits).items())
+    yield f"wire: agent {config.wire.agent}, {config.wire.warm} connections opened at start to each https base"
     yield f"state: {config.state_dir or 'a temporary directory'}"
     yield f"log: level {config.log.level}, format {config.log.format}"
     for warning in config.warnings:
@@ -84,6 +85,9 @@ def _upstream(upstream: UpstreamConfig) -> Iterator[str]:
         yield f"envelope: {upstream.envelope.profile}"
     if upstream.project:
         yield f"project: {upstream.project}"
+    if upstream.proxy:
+        login = " with a user name" if upstream.proxy.username else ""
+        yield f"through: {upstream.proxy.scheme}://{upstream.proxy.host}:{upstream.proxy.port}{login}"
     if upstream.terms != Terms():
         yield f"each: {_terms(upstream.terms)}"
     named = [(one.name, one.terms) for one in upstream.credentials] + [(one.name, one.terms) for one in upstream.cloud]

@@ -14,7 +14,7 @@ T = TypeVar("T")
 Fields = Mapping[str, "Node"]
 
 KNOWN: Mapping[str, tuple[str, ...]] = {
-    "file": ("proxy", "admin", "upstreams", "routing", "timeouts", "limits", "models", "state_dir", "log"),
+    "file": ("proxy", "admin", "upstreams", "routing", "timeouts", "limits", "wire", "models", "state_dir", "log"),
     "proxy": (
         "listen",
         "auth_mode",
@@ -38,6 +38,7 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
         "credentials_key_file",
         "project",
         "location",
+        "proxy",
         "weight",
         "priority",
         "max_concurrent",
@@ -92,13 +93,13 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
         "key_concurrent",
         "key_per_minute",
     ),
+    "wire": ("agent", "warm"),
     "model": ("input_token_limit", "output_token_limit", "methods"),
     "log": ("level", "format"),
 }
 """The keys of each kind of mapping."""
 
 LATER: Mapping[str, tuple[str, ...]] = {
-    "upstream": ("proxy",),
 }
 """What the gateway's design has and this version does not."""
 

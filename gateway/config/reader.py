@@ -13,6 +13,7 @@ from gateway.config import authority, document, listeners
 from gateway.config.admin import admin
 from gateway.config.errors import ConfigError
 from gateway.config.nodes import Context, Fields, Node, optional
+from gateway.config.proxies import wire
 from gateway.config.secrets import default_state_dir, digests, located, open_to_others
 from gateway.config.upstreams import upstreams
 from gateway.config.values import (
@@ -26,6 +27,7 @@ from gateway.config.values import (
     RoutingConfig,
     SessionsConfig,
     Timeouts,
+    WireConfig,
 )
 
 LEVELS = ("debug", "info", "warn", "error")
@@ -89,6 +91,7 @@ def load(
         routing=optional(fields, "routing", _routing, RoutingConfig()),
         timeouts=optional(fields, "timeouts", _timeouts, Timeouts()),
         limits=optional(fields, "limits", _limits, Limits()),
+        wire=optional(fields, "wire", wire, WireConfig()),
         state_dir=state_dir,
         log=optional(fields, "log", _log, LogConfig()),
         source=path,
@@ -102,6 +105,14 @@ def load(
                 path, "upstreams", "there is none", "name at least one, such as `studio: {kind: aistudio, ...}`"
             )
         config = attrs.evolve(config, upstreams=upstreams(fields["upstreams"], state_dir))
+        for upstream in config.upstreams:
+            if upstream.proxy is not None and config.wire.agent == "stock":
+                raise ConfigError(
+                    path,
+                    f"upstreams.{upstream.name}.proxy",
+                    "the stock agent goes through no proxy",
+                    "write wire.agent: gateway, or remove the proxy",
+                )
     if context.clear_secrets and open_to_others(mode):
         context.warnings.append(
             f"{path} holds {' and '.join(context.clear_secrets)} in clear and others may read it: chmod 600 {path}"

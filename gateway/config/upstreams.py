@@ -12,6 +12,7 @@ import attrs
 from gateway.calls import Secret, Terms
 from gateway.config import cloud
 from gateway.config.nodes import Fields, Node, optional
+from gateway.config.proxies import proxy_server
 from gateway.config.secrets import located, sealing_key, secret
 from gateway.config.urls import base_url
 from gateway.config.values import (
@@ -98,13 +99,20 @@ def _upstream(name: str, node: Node, state_dir: str) -> UpstreamConfig:
         credentials_dir=directory,
         credentials_key=optional(fields, "credentials_key_file", _sealing_key, None),
         terms=_terms(fields, Terms()),
+        proxy=optional(fields, "proxy", proxy_server, None),
     )
     if kind == "aistudio":
         keys = _credentials(node, fields, upstream, "{name: first, api_key_env: GEMINI_API_KEY}", _api_key)
         return attrs.evolve(upstream, credentials=keys)
     if kind == "vertex":
         example = "{name: first, service_account_file: sa.json}"
-        return attrs.evolve(upstream, cloud=_credentials(node, fields, upstream, example, cloud.credential))
+        found = _credentials(node, fields, upstream, example, cloud.credential)
+        if upstream.proxy is not None and any(one.service_account is None for one in found):
+            raise fields["proxy"].error(
+                "google-auth, which fetches application default credentials, does not go through it",
+                "use service_account_file, or remove the proxy",
+            )
+        return attrs.evolve(upstream, cloud=found)
     return attrs.evolve(
         upstream,
         oauth=_oauth(node, fields),

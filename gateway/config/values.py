@@ -157,6 +157,19 @@ class EnvelopeConfig:
 
 
 @frozen
+class ProxyServer:
+    """What connections to an upstream go through."""
+
+    scheme: str
+    """``http``, by CONNECT, or ``socks5``."""
+    host: str
+    port: int
+    username: str
+    """Empty where it asks for none."""
+    password: Secret
+
+
+@frozen
 class UpstreamConfig:
     """One backend and what authenticates against it."""
 
@@ -183,6 +196,8 @@ class UpstreamConfig:
     """``vertex``: ``global`` or a region."""
     terms: Terms = DEFAULT_TERMS
     """Those of its credentials that name none of their own."""
+    proxy: ProxyServer | None = None
+    """None: its hosts are connected to directly."""
 
 
 @frozen
@@ -252,6 +267,16 @@ class Limits:
 
 
 @frozen
+class WireConfig:
+    """How requests go out."""
+
+    agent: str = "gateway"
+    """``gateway``, or ``stock`` for Twisted's own."""
+    warm: int = 1
+    """Connections that are opened at start to every base URL of https."""
+
+
+@frozen
 class LogConfig:
     """What is logged, and how it is written."""
 
@@ -279,6 +304,7 @@ class Config:
     routing: RoutingConfig = RoutingConfig()
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
+    wire: WireConfig = WireConfig()
     state_dir: str = ""
     log: LogConfig = LogConfig()
     source: str = ""

@@ -76,7 +76,7 @@ class Asker:
         """Return the answer, a stream with its first event; ``seconds`` is how long that may take."""
         started = self.clock.seconds()
         try:
-            exchange = await self.wire.open(request, seconds)
+            exchange = await self.wire.open(request, seconds, member.credential.upstream)
             left = max(seconds - (self.clock.seconds() - started), 0.001)
             if exchange.headers.get(b"content-encoding", b"").strip().lower() not in _PLAIN:
                 # It was not asked for, and a small one can unpack to gigabytes: none is unpacked.

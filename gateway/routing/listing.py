@@ -96,7 +96,7 @@ class Lister:
         request = member.upstream.listing(member.bases[0], member.credential, token, page)
         if request is None:
             return None
-        exchange = await self._router.wire.open(request, ANSWER_SECONDS)
+        exchange = await self._router.wire.open(request, ANSWER_SECONDS, member.credential.upstream)
         body = await exchange.read(ANSWER_BYTES, ANSWER_SECONDS)
         if exchange.status != 200:
             raise _NotListed(f"status {exchange.status}")

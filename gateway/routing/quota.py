@@ -98,7 +98,7 @@ class QuotaWatch:
             router.chooser.quotas.learn(credential, found, router.clock.seconds(), router.wall_seconds())
 
     async def _answer(self, request: HttpRequest, credential: Credential) -> bytes:
-        exchange = await self._router.wire.open(request, ANSWER_SECONDS)
+        exchange = await self._router.wire.open(request, ANSWER_SECONDS, credential.upstream)
         body = await exchange.read(ANSWER_BYTES, ANSWER_SECONDS)
         if exchange.status != 200:
             _log.debug(

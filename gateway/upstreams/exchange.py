@@ -60,5 +60,5 @@ class Exchange(Protocol):
 class Wire(Protocol):
     """Sends requests."""
 
-    async def open(self, request: HttpRequest, first_byte_seconds: float) -> Exchange:
-        """Send a request and return its answer's head; raises WireError."""
+    async def open(self, request: HttpRequest, first_byte_seconds: float, upstream: str = "") -> Exchange:
+        """Send a request on an upstream's way out and return its answer's head; raises WireError."""

@@ -27,15 +27,19 @@ Verify = Callable[[SSL.Connection, X509, int, int, int], bool]
 class Verified:
     """Trusts the platform's authorities, or those of ``SSL_CERT_FILE``, and a certificate that names the host."""
 
+    def __init__(self, authorities: Any = None) -> None:
+        """``authorities`` are trusted in the platform's place: a trust root as optionsForClientTLS takes it."""
+        self._authorities = authorities
+
     def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
         """Return what makes connections to a host; see IPolicyForHTTPS."""
-        return _Named(hostname.decode("ascii"))
+        return _Named(hostname.decode("ascii"), self._authorities)
 
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _Named:
-    def __init__(self, host: str) -> None:
-        self._options: Any = optionsForClientTLS(host)
+    def __init__(self, host: str, authorities: Any) -> None:
+        self._options: Any = optionsForClientTLS(host, trustRoot=authorities)
         address = isIPAddress(host) or isIPv6Address(host)
         self._verify = naming(IPAddress_ID(host) if address else DNS_ID(host))
 

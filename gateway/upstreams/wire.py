@@ -13,7 +13,7 @@ import attrs
 from OpenSSL import SSL
 from service_identity import VerificationError
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import (
     ConnectError,
     ConnectingCancelledError,
@@ -23,59 +23,23 @@ from twisted.internet.error import (
     TimeoutError,
     UserError,
 )
-from twisted.internet.interfaces import IConsumer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import (
-    Agent,
-    HTTPConnectionPool,
-    ResponseDone,
-    _HTTP11ClientFactory,
-)
+from twisted.web.client import ResponseDone
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IPolicyForHTTPS, IResponse
-from zope.interface import implementer
+from twisted.web.iweb import IResponse
 
 from gateway.calls import HttpRequest
+from gateway.upstreams.bodies import WholeBody
 from gateway.upstreams.exchange import Receiver, WireError
-from gateway.upstreams.trust import Verified
-
-IDLE_CONNECTION_SECONDS = 55
-"""How long an idle connection is kept: shorter than the minute after which many peers drop one."""
-CONNECTIONS_PER_HOST = 1024
+from gateway.upstreams.fields import Fields
+from gateway.upstreams.response import Response
 
 _TLS = (SSL.Error, VerificationError)
 _CANCELLED = (CancelledError, ConnectingCancelledError)
 _CONNECT_TIMEOUT = (TimeoutError, TCPTimedOutError)
 _CONNECT = (ConnectionRefusedError, DNSLookupError, ConnectError, UserError)
-
-
-class _QuietFactory(_HTTP11ClientFactory):
-    """Twisted's own, without a line in the log for every connection."""
-
-    noisy = False
-
-
-@implementer(IBodyProducer)
-class _OneWrite:
-    """A body that is written at once; the transport's buffer does the rest."""
-
-    def __init__(self, body: bytes) -> None:
-        self.length = len(body)
-        self._body = body
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        consumer.write(self._body)
-        return succeed(None)
-
-    def pauseProducing(self) -> None:
-        """Nothing is left to pause."""
-
-    def resumeProducing(self) -> None:
-        """Nothing is left to resume."""
-
-    def stopProducing(self) -> None:
-        """Nothing is left to stop."""
 
 
 class LeanClient(HTTPClient):
@@ -85,24 +49,9 @@ class LeanClient(HTTPClient):
         self, method: str, url: bytes, *, headers: Headers, data: bytes, **unused: Any
     ) -> Deferred[IResponse]:
         """Send exactly these bytes to exactly this URL; the answer's body is not read ahead."""
-        producer = _OneWrite(data) if data else None
+        producer = WholeBody(data) if data else None
         response: Deferred[IResponse] = self._agent.request(method.encode("ascii"), url, headers, producer)
         return response
-
-
-def stock_agent(
-    reactor: Any, connect_seconds: float, policy: IPolicyForHTTPS | None = None
-) -> tuple[IAgent, HTTPConnectionPool]:
-    """Return Twisted's own agent over a pool, and the pool, to be closed in the end.
-
-    Certificates are verified against the platform's authorities unless ``policy`` says otherwise.
-    """
-    pool = HTTPConnectionPool(reactor, persistent=True)
-    pool._factory = _QuietFactory
-    pool.maxPersistentPerHost = CONNECTIONS_PER_HOST
-    pool.cachedConnectionTimeout = IDLE_CONNECTION_SECONDS
-    agent = Agent(reactor, policy or Verified(), connectTimeout=connect_seconds, pool=pool)
-    return agent, pool
 
 
 @attrs.define(eq=False)
@@ -111,14 +60,18 @@ class TreqWire:
 
     _client: HTTPClient
     _clock: IReactorTime
+    _clients: Mapping[str, HTTPClient] = attrs.field(factory=dict)
+    """By upstream, where it has a client of its own."""
 
-    async def open(self, request: HttpRequest, first_byte_seconds: float) -> TreqExchange:
+    async def open(self, request: HttpRequest, first_byte_seconds: float, upstream: str = "") -> TreqExchange:
         """Send a request and return its answer's head; raises WireError."""
-        headers = Headers()
-        for name, value in request.headers:
-            headers.addRawHeader(name, value)
-        waiting: Deferred[IResponse] = self._client.request(  # type: ignore[assignment]
-            request.method.decode("ascii"), request.url, headers=headers, data=request.body, unbuffered=True
+        client = self._clients.get(upstream, self._client)
+        waiting: Deferred[IResponse] = client.request(  # type: ignore[assignment]
+            request.method.decode("ascii"),
+            request.url,
+            headers=Fields(request.headers),
+            data=request.body,
+            unbuffered=True,
         )
         timed_out = False
 
@@ -148,107 +101,94 @@ class TreqWire:
         return TreqExchange(response, self._clock)
 
 
-class TreqExchange:
-    """An answer whose head has come; see exchange.Exchange."""
+class TreqExchange(Protocol):
+    """An answer whose head has come; see exchange.Exchange.  It is what reads the body, too."""
 
     def __init__(self, response: IResponse, clock: IReactorTime) -> None:
+        self.status: int = response.code
+        self.headers: Mapping[bytes, bytes] = fields_of(response)
         self._response = response
         self._clock = clock
-        self._body: _Body | None = None
-        self.status: int = response.code
-        self.headers: Mapping[bytes, bytes] = {
-            name.lower(): values[-1] for name, values in response.headers.getAllRawHeaders()
-        }
+        self._receiver: Receiver | None = None
+        self._over = False
 
     def deliver(self, receiver: Receiver) -> None:
         """Start the body's flow into ``receiver``."""
-        self._body = _Body(receiver)
-        self._response.deliverBody(self._body)
+        self._receiver = receiver
+        self._response.deliverBody(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take some of the body; see Protocol."""
+        if not self._over and self._receiver is not None:
+            self._receiver.data(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Take the body's end; see Protocol."""
+        if self._over:
+            return
+        self._over = True
+        if self._receiver is not None:
+            # PotentialDataLoss, a body that only the connection's end delimits, is no whole one: nobody can tell it
+            # from one that was cut.
+            whole = reason.check(ResponseDone)
+            error = None if whole else WireError("truncated", reason.type.__name__ if reason.type else "")
+            self._receiver.ended(error)
 
     def pause(self) -> None:
         """Stop reading from upstream."""
-        if self._body is not None and not self._body.over:
-            transport: Any = self._body.transport
+        if self._receiver is not None and not self._over:
+            transport: Any = self.transport
             transport.pauseProducing()
 
     def resume(self) -> None:
         """Read on."""
-        if self._body is not None and not self._body.over:
-            transport: Any = self._body.transport
+        if self._receiver is not None and not self._over:
+            transport: Any = self.transport
             transport.resumeProducing()
 
     def abort(self) -> None:
         """Close the connection to upstream at once."""
-        if self._body is None:
-            self.deliver(_Ignored())
-        body = self._body
-        assert body is not None
-        if body.over:
+        if self._over:
             return
-        body.over = True
+        self._over = True
+        if self._receiver is None:
+            self._response.deliverBody(self)
         # The proxy that Twisted hands out can close a connection but not abort it, and over TLS a close waits
         # for the peer's answer, which a paused connection never reads.
-        transport: Any = body.transport
+        transport: Any = self.transport
         transport = getattr(transport, "_producer", None) or transport
         getattr(transport, "abortConnection", transport.loseConnection)()
 
     async def read(self, limit: int, idle_seconds: float) -> bytes:
         """Return the whole body; raises WireError."""
         collector = _Collector(limit, self)
-        timer = self._clock.callLater(idle_seconds, collector.fail, WireError("timeout-idle"))
-        collector.on_data = lambda: timer.reset(idle_seconds)
         self.deliver(collector)
+        if not collector.done.called:
+            collector.timer = self._clock.callLater(idle_seconds, collector.fail, WireError("timeout-idle"))
+            collector.idle_seconds = idle_seconds
         try:
             return await collector.done
         finally:
-            if timer.active():
-                timer.cancel()
-
-
-class _Body(Protocol):
-    """Between Twisted's body delivery and a receiver."""
-
-    def __init__(self, receiver: Receiver) -> None:
-        self._receiver = receiver
-        self.over = False
-
-    def dataReceived(self, data: bytes) -> None:
-        if not self.over:
-            self._receiver.data(data)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.over:
-            return
-        self.over = True
-        if reason.check(ResponseDone):
-            self._receiver.ended(None)
-        else:
-            # PotentialDataLoss, a body that only the connection's end delimits, is among these: nobody can
-            # tell it from one that was cut.
-            self._receiver.ended(WireError("truncated", reason.type.__name__ if reason.type else ""))
-
-
-class _Ignored:
-    def data(self, chunk: bytes) -> None:
-        """Drop it."""
-
-    def ended(self, error: WireError | None) -> None:
-        """Nobody waits."""
+            if collector.timer is not None and collector.timer.active():
+                collector.timer.cancel()
 
 
 class _Collector:
     """Gathers a body up to a limit."""
 
+    timer: IDelayedCall | None = None
+    idle_seconds = 0.0
+
     def __init__(self, limit: int, exchange: TreqExchange) -> None:
         self.done: Deferred[bytes] = Deferred(lambda _: exchange.abort())
-        self.on_data = lambda: None
         self._exchange = exchange
         self._limit = limit
         self._chunks: list[bytes] = []
         self._size = 0
 
     def data(self, chunk: bytes) -> None:
-        self.on_data()
+        if self.timer is not None:
+            self.timer.reset(self.idle_seconds)
         self._size += len(chunk)
         if self._size > self._limit:
             self.fail(WireError("too-large"))
@@ -267,6 +207,13 @@ class _Collector:
         self._exchange.abort()
         if not self.done.called:
             self.done.errback(error)
+
+
+def fields_of(response: IResponse) -> Mapping[bytes, bytes]:
+    """Return an answer's fields by lower-case name; of repeated ones the last counts."""
+    if isinstance(response, Response):
+        return response.fields
+    return {name.lower(): values[-1] for name, values in response.headers.getAllRawHeaders()}
 
 
 def _causes(error: Exception) -> list[BaseException]:

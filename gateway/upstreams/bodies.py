@@ -1,0 +1,166 @@
+"""Request bodies on their way out: small ones with their head, large ones at the connection's pace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IConsumer
+from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
+from zope.interface import implementer
+
+PIECE_BYTES = 64 * 1024
+"""What is handed to a transport at a time: what it sends at once, and TLS encrypts in one go."""
+
+
+class WrongLength(Exception):
+    """A body had another length than was said."""
+
+
+@implementer(IBodyProducer)
+class WholeBody:
+    """A body that is all there.
+
+    A large one is handed on piece by piece, as the transport takes it: no copy of the whole is made, and where the
+    answer comes first, the rest is not sent.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.length = len(data)
+        self._at = 0
+        self._paused = False
+        self._consumer: IConsumer | None = None
+        self._done: Deferred[None] | None = None
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Write it, from the beginning; see IBodyProducer."""
+        if self.length <= PIECE_BYTES:
+            consumer.write(self.data)
+            return succeed(None)
+        self._at, self._paused, self._consumer = 0, False, consumer
+        done: Deferred[None] = Deferred()
+        self._done = done
+        self.resumeProducing()
+        return done
+
+    def pauseProducing(self) -> None:
+        """Write no more for now; see IBodyProducer."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """Write on; see IBodyProducer."""
+        self._paused = False
+        while self._consumer is not None and not self._paused:
+            at, self._at = self._at, self._at + PIECE_BYTES
+            consumer = self._consumer
+            consumer.write(self.data[at : self._at])
+            if self._at >= self.length and self._consumer is not None:
+                self._consumer = None
+                done, self._done = self._done, None
+                if done is not None:
+                    done.callback(None)
+
+    def stopProducing(self) -> None:
+        """Write no more at all; see IBodyProducer."""
+        self._consumer = self._done = None
+
+
+@implementer(IConsumer)
+class Chunks:
+    """Writes what it is given as chunks: RFC 9112 section 7.1."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        """Write a chunk; an empty one would be the last."""
+        if data:
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def finish(self) -> None:
+        """Write the last chunk."""
+        self._transport.write(b"0\r\n\r\n")
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Let the transport pace the producer; see IConsumer."""
+        self._transport.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        """See IConsumer."""
+        self._transport.unregisterProducer()
+
+
+@implementer(IConsumer)
+class Measured:
+    """Writes as much as was promised, and no more."""
+
+    def __init__(self, transport: Any, length: int) -> None:
+        self._transport = transport
+        self._left = length
+
+    def write(self, data: bytes) -> None:
+        """Write on; raises WrongLength at the first byte too many."""
+        if len(data) > self._left:
+            raise WrongLength("a body is longer than was said")
+        self._left -= len(data)
+        self._transport.write(data)
+
+    def finish(self) -> None:
+        """See that it is all there; raises WrongLength."""
+        if self._left:
+            raise WrongLength("a body is shorter than was said")
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Let the transport pace the producer; see IConsumer."""
+        self._transport.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        """See IConsumer."""
+        self._transport.unregisterProducer()
+
+
+class Sending:
+    """A body being sent that is not written in one go."""
+
+    def __init__(self, producer: Any, transport: Any, ended: Callable[[Exception | None], None]) -> None:
+        """``ended`` is called once, with what went wrong, unless ``stop`` comes first."""
+        self._producer = producer
+        self._transport = transport
+        self._ended: Callable[[Exception | None], None] | None = ended
+        unknown = producer.length is UNKNOWN_LENGTH
+        self._consumer: Chunks | Measured = Chunks(transport) if unknown else Measured(transport, producer.length)
+
+    def start(self) -> None:
+        """Begin."""
+        self._transport.registerProducer(self._producer, True)
+        try:
+            producing: Deferred[None] = self._producer.startProducing(self._consumer)
+        except Exception as error:
+            self._over(error)
+        else:
+            producing.addCallbacks(self._written, lambda failure: self._over(failure.value))
+
+    def stop(self) -> None:
+        """Send no more of it."""
+        if self._ended is not None:
+            self._ended = None
+            self._transport.unregisterProducer()
+            self._producer.stopProducing()
+
+    def _written(self, result: object) -> None:
+        if self._ended is None:
+            return
+        try:
+            self._consumer.finish()
+        except WrongLength as error:
+            self._over(error)
+        else:
+            self._over(None)
+
+    def _over(self, error: Exception | None) -> None:
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            self._transport.unregisterProducer()
+            ended(error)

@@ -1,0 +1,114 @@
+"""Where a request goes and what its head looks like on the wire: RFC 9112.  Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Final
+
+import attrs
+
+DEFAULT_PORTS: Final = {b"http": 80, b"https": 443}
+WITH_BODY: Final = frozenset({b"POST", b"PUT", b"PATCH"})
+"""Methods whose request has a Content-Length even where it has no body: RFC 9110 section 8.6."""
+URLS_MOST = 1024
+"""How many URLs are remembered with what they mean; the model's id in them is the client's."""
+
+Pairs = Sequence[tuple[bytes, bytes]]
+
+_URL = re.compile(
+    rb"(?P<scheme>https?)://(?P<netloc>(?:\[(?P<ip6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9._-]+))(?::(?P<port>[0-9]{1,5}))?)"
+    rb"(?P<target>[/?][\x21-\x7e]*)?\Z"
+)
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_BREAKS = re.compile(rb"[\r\n\0]+")
+
+
+class BadRequest(ValueError):
+    """What cannot be said in HTTP; the text repeats nothing of it."""
+
+
+@attrs.frozen(cache_hash=True)
+class Origin:
+    """Whom to connect to: RFC 6454."""
+
+    secure: bool
+    host: str
+    """A name, or an IP address without brackets."""
+    port: int
+
+
+@attrs.frozen
+class Address:
+    """A URL, taken apart once."""
+
+    origin: Origin
+    netloc: bytes
+    """As the Host field has it: without the scheme's own port."""
+    target: bytes
+
+
+@lru_cache(maxsize=URLS_MOST)
+def address(url: bytes) -> Address:
+    """Take an absolute http or https URL apart; raises BadRequest."""
+    found = _URL.match(url.partition(b"#")[0])
+    if found is None:
+        raise BadRequest("this is no URL that a request can go to")
+    scheme, netloc, target = found["scheme"], found["netloc"], found["target"] or b"/"
+    port = int(found["port"] or DEFAULT_PORTS[scheme])
+    if not 0 < port < 65536:
+        raise BadRequest("there is no such port")
+    if port == DEFAULT_PORTS[scheme] and found["port"]:
+        netloc = netloc.rpartition(b":")[0]
+    if target.startswith(b"?"):
+        target = b"/" + target
+    host = (found["ip6"] or found["host"]).decode("ascii")
+    return Address(Origin(scheme == b"https", host, port), netloc, target)
+
+
+def framing(method: bytes, length: int | None) -> Pairs:
+    """Return the fields that say where the body ends; ``length`` is None where nobody knows it yet."""
+    if length is None:
+        return ((b"Transfer-Encoding", b"chunked"),)
+    if length or method in WITH_BODY:
+        return ((b"Content-Length", b"%d" % length),)
+    return ()
+
+
+@lru_cache(maxsize=URLS_MOST)
+def _start(method: bytes, url: bytes, names_host: bool) -> bytes:
+    if not _TOKEN.match(method):
+        raise BadRequest("this is no method")
+    to = address(url)
+    line = b"%s %s HTTP/1.1\r\n" % (method, to.target)
+    return line if names_host else line + b"Host: %s\r\n" % to.netloc
+
+
+def head(method: bytes, url: bytes, fields: Pairs, more: Pairs) -> bytes:
+    """Return a request's head; ``fields`` are the sender's, ``more`` those that frame the body.
+
+    A line break within a value becomes a space, for nothing that is sent may begin a field of its own.  Raises
+    BadRequest.
+    """
+    names_host = any(len(name) == 4 and name.lower() == b"host" for name, _ in fields)
+    lines = [_start(method, url, names_host)]
+    lines += [b"%s: %s\r\n" % field for field in fields]
+    lines += [b"%s: %s\r\n" % field for field in more]
+    lines.append(b"\r\n")
+    text = b"".join(lines)
+    breaks = len(fields) + len(more) + (2 if names_host else 3)
+    if text.count(b"\n") != breaks or text.count(b"\r") != breaks or b"\0" in text:
+        return head(method, url, _cleaned(fields), more)
+    return text
+
+
+def _cleaned(fields: Pairs) -> Pairs:
+    if not all(_TOKEN.match(name) for name, _ in fields):
+        raise BadRequest("this is no name for a field")
+    return [(name, _BREAKS.sub(b" ", value).strip()) for name, value in fields]
+
+
+def values(fields: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
+    """Return the values of the fields of a name, which is given in lower case."""
+    return [value for known, value in fields if known.lower() == name]

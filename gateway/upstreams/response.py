@@ -1,0 +1,124 @@
+"""An answer whose head has come: what treq and its users see of it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IProtocol, IPushProducer
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IClientRequest, IResponse
+from zope.interface import implementer
+
+from gateway.upstreams.answers import Head
+
+if TYPE_CHECKING:
+    from gateway.upstreams.connection import Connection
+
+WHOLE = Failure(ResponseDone("the answer is whole"))
+"""Why a body that came to its end ended."""
+
+
+@implementer(IClientRequest)
+class Sent:
+    """The request that an answer is one to."""
+
+    def __init__(self, method: bytes, absoluteURI: bytes, headers: Headers) -> None:
+        self.method = method
+        self.absoluteURI = absoluteURI
+        self.headers = headers
+
+
+@implementer(IResponse, IPushProducer)
+class Response:
+    """An answer; it is the transport of its body, too.
+
+    ``fields`` are those of the head by lower-case name, of repeated ones the last; ``headers`` has them all.
+    """
+
+    previousResponse: IResponse | None = None
+
+    def __init__(self, connection: Connection, request: Sent, head: Head) -> None:
+        self.request = request
+        self.version = head.version
+        self.code = head.code
+        self.phrase = head.phrase
+        self.fields = head.fields
+        self.length = head.length
+        self._pairs = head.pairs
+        self._connection: Connection | None = connection
+        self._protocol: Any = None
+        self._held = b""
+        self._end: Failure | None = None
+
+    @cached_property
+    def headers(self) -> Headers:
+        """The fields as Twisted has them; made for those who look."""
+        headers = Headers()
+        for name, value in self._pairs:
+            headers.addRawHeader(name, value)
+        return headers
+
+    def setPreviousResponse(self, response: IResponse) -> None:
+        """Remember the answer before a redirect; see IResponse."""
+        self.previousResponse = response
+
+    @property
+    def taken(self) -> bool:
+        """Whether somebody reads the body."""
+        return self._protocol is not None
+
+    def deliverBody(self, protocol: IProtocol) -> None:
+        """Start the body's flow; see IResponse."""
+        if self._protocol is not None:
+            raise RuntimeError("an answer has one body, and it is being read")
+        self._protocol = protocol
+        protocol.makeConnection(self)  # type: ignore[arg-type]
+        if self._connection is not None:
+            self._connection.unhold()
+        held, self._held = self._held, b""
+        end = self._end
+        if held:
+            protocol.dataReceived(held)
+        if end is not None:
+            self._protocol.connectionLost(end)
+
+    def arrived(self, data: bytes) -> None:
+        """Take the body's next bytes from the connection."""
+        if self._protocol is not None:
+            self._protocol.dataReceived(data)
+        else:
+            self._held += data
+
+    def ended(self, reason: Failure) -> None:
+        """Take the body's end from the connection, which is another's from here on."""
+        self._connection = None
+        if self._end is None:
+            self._end = reason
+            if self._protocol is not None and not self._held:
+                self._protocol.connectionLost(reason)
+
+    def pauseProducing(self) -> None:
+        """Stop reading from upstream; see IPushProducer."""
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resumeProducing(self) -> None:
+        """Read on; see IPushProducer."""
+        if self._connection is not None:
+            self._connection.resume()
+
+    def stopProducing(self) -> None:
+        """Want no more of it; see IPushProducer."""
+        self.abortConnection()
+
+    def loseConnection(self) -> None:
+        """Want no more of it; whoever reads is told."""
+        self.abortConnection()
+
+    def abortConnection(self) -> None:
+        """Close the connection to upstream at once, unless the answer is over."""
+        if self._connection is not None:
+            self._connection.abort()
