@@ -248,7 +248,13 @@ FAULTS: Final = {
         "414, 431, 501, 405 with Allow, all in Google's JSON.",
         "TX",
     ),
-    "L10": Fault("JSON that is none, or hostile", "400, never 500; what is relayed is the client's own bytes.", "X"),
+    "L10": Fault(
+        "JSON that is none, or hostile",
+        "400, never 500; what is relayed is the client's own bytes.",
+        "X",
+        "A name that comes twice is let pass and its last value counts, as JSONTestSuite asks (y_object_duplicated_key)"
+        " and Google's parser has it, so that gateway and upstream read the same.",
+    ),
     "L11": Fault("tricks with the path", "Paths to upstream are built from checked parts; else 400 or 404.", "T"),
     "L12": Fault("keys: none, wrong, several, odd", "One and the same 401 for all; one that fits is enough.", "T"),
     "L13": Fault("guessing keys", "A bucket for each address; good keys from there still serve.", "T"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -62,6 +64,8 @@ TEXT = st.tuples(
 ).map(b"".join)
 DEEP = "nests deeper than 100 levels"
 WRONG = "not valid UTF-8"
+LARGE = "a number that no double holds"
+LONG = "a number of more than 1000 characters"
 CUT = "ends within a UTF-8 character"
 
 TEXTS: list[tuple[str, bytes, str]] = [
@@ -84,12 +88,49 @@ TEXTS: list[tuple[str, bytes, str]] = [
     ("an overlong form", b'["\xc0\xaf"]', WRONG),
     ("a surrogate", b'["\xed\xa0\x80"]', WRONG),
     ("beyond Unicode", b'["\xf4\x90\x80\x80"]', WRONG),
+    ("the largest doubles", b'[1.7976931348623157e308,-1.7e+308,1E308,' + b"1" * 309 + b"]", ""),
+    ("beyond them", b"[1.8e308]", LARGE),
+    ("far beyond", b'{"a":[1,2,-1e999]}', LARGE),
+    ("exponents on both sides", b"[1e199,1e0199," + b"1" * 110 + b"e198]", ""),
+    ("a hundred digits and an exponent", b"[" + b"1" * 111 + b"e199]", LARGE),
+    ("four digits of exponent that begin with one", b"[1e1000]", LARGE),
+    ("with a sign and zeros", b"[1E+0000000309]", LARGE),
+    ("many digits, and two of exponent", b"[" + b"1" * 250 + b"e99]", LARGE),
+    ("many digits that the exponent takes back", b"[" + b"1" * 400 + b"e-300]", ""),
+    ("more digits than a double has", b"[" + b"2" * 309 + b"]", LARGE),
+    ("small ones, which are nothing", b"[1e-999,-0e-9999,0." + b"0" * 500 + b"1]", ""),
+    ("no overflow in nought", b"[0e99999]", ""),
+    ("as long as it may be", b"[0." + b"1" * 998 + b"]", ""),
+    ("longer", b"[0." + b"1" * 999 + b"]", LONG),
+    ("5,000 digits", b'{"a":' + b"9" * 5000 + b"}", LONG),
+    ("what is no number in a string", b'["1e999","' + b"1" * 5000 + b'"]', ""),
+    ("beside strings", b'["1e99",9,"e999",{"e999":1e9}]', ""),
+    ("literals with an e before a number", b"[true,999,false,1e9,null]", ""),
+    ("malformed ones, which the parser refuses", b"[1e9999e9,1.e999.,-+e1000]", ""),
     ("a character cut at the end", b'["\xe6\xbc', CUT),
 ]
 
 
 class GuardTests(SynchronousTestCase):
     """L10: what the parser does not check."""
+
+    @given(
+        st.lists(st.text("0123456789.eE+-", max_size=12) | st.integers().map(str) | st.floats().map(repr), max_size=6),
+        st.lists(st.integers(0, 80), max_size=6),
+    )
+    @settings(deadline=None, max_examples=500)
+    def test_numbers_are_those_that_python_holds(self, numbers: list[str], cuts: list[int]) -> None:
+        """L10: over any that Python reads as JSON, in any chunks."""
+        text = ("[" + ",".join(numbers) + "]").encode()
+        edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+        said = taken(text[start:end] for start, end in pairwise(edges))
+        try:
+            values = json.loads(text)
+        except ValueError:
+            return
+        # Python knows NaN and Infinity by name; the guard leaves them to the parser.
+        large = any(math.isinf(value) for value in values) and b"Infinity" not in text
+        self.assertEqual(said != "", large, text)
 
     def test_verdict_is_the_same_at_every_split(self) -> None:
         """L10: depth 100 is taken and 101 refused, whatever strings hold and wherever the text is cut."""

@@ -212,6 +212,11 @@ class BodyTests(SiteCase):
             "too deep": b'{"a":' + b"[" * 100 + b"]" * 100 + b"}",
             "far too deep": b"[" * 100_000,
             "two objects": b"{}{}",
+            "Infinity": b'{"a":-Infinity}',
+            "beyond doubles": b'{"a":1e999}',
+            "5,000 digits": b'{"a":' + b"1" * 5000 + b"}",
+            "a lone surrogate": b'{"a":"\\ud800"}',
+            "a lone surrogate in a name": b'{"\\udfff":1}',
         }
         for name, body in bodies.items():
             with self.subTest(name=name):
@@ -222,6 +227,14 @@ class BodyTests(SiteCase):
                 self.assertEqual(answer.json["error"]["status"], "INVALID_ARGUMENT")
                 self.assertEqual(self.world.wire.requests, [])
                 self.assertEqual(self.world.recorder.attempts, [])
+
+    def test_of_a_name_that_comes_twice_the_last_value_counts(self) -> None:
+        """L10: as in Google's parser, which gets both; so it makes no difference to anybody who reads which."""
+        body = b'{"contents":[1],"contents":[{"parts":[{"text":"a"}]}],"x":{"a":1,"a":2}}'
+        client = self.begin(ok())
+        client.post(PATH, body)
+        self.assertEqual(client.answer().status, 200)
+        self.assertEqual(self.world.wire.requests[0].body, body)
 
     def test_a_body_as_deep_as_googles_parser_goes_is_taken(self) -> None:
         """L10: a hundred levels."""

@@ -1,19 +1,33 @@
-"""Check a JSON text for UTF-8 and depth while its bytes come in.  Pure.
+"""Check a JSON text for UTF-8, depth and numbers while its bytes come in.  Pure.
 
-Syntax is checked later, on the whole text; these two checks are apart because the parser does not make them,
+Syntax is checked later, on the whole text; these checks are apart because the parser does not make them,
 and in pieces because a whole body of many megabytes in one go would hold everybody else up.
 """
 
 from __future__ import annotations
 
 import codecs
+import math
+import re
 from itertools import accumulate
 
 DEPTH_LIMIT = 100
 """How deep Google's own parser goes."""
 
+NUMBER_MOST = 1000
+"""How many characters a number may have."""
+
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _STEPS = bytes.maketrans(b"[{]}", b"\x02\x02\x00\x00")
+
+_OF_NUMBERS = b"0123456789.eE+-"
+_NUMBER = re.compile(rb"(?<![0-9.eE+\-])-?[0-9][0-9.eE+\-]*+")
+_RUNS = bytes(48 if byte in _OF_NUMBERS else 32 for byte in range(256))
+_TOO_LONG = b"0" * (NUMBER_MOST + 1)
+_SHAPES = bytes(48 if byte in b"0123456789" else 101 if byte in b"eE" else 32 for byte in range(256))
+# What overflows has an exponent of 200 or more, or a hundred other digits.
+_THREE, _HUNDRED = b"e000", b"0" * 100
+_EXPONENT = re.compile(rb"[eE]\+?0*+(?:[2-9][0-9]{2}|[1-9][0-9]{3})")
 
 
 class GuardError(Exception):
@@ -29,6 +43,8 @@ class Guard:
         self._depth = 0
         self._in_string = False
         self._escaped = False
+        self._number = b""
+        """The beginning of a number at the end of what has come."""
 
     def feed(self, chunk: bytes) -> None:
         """Check the next bytes; raises GuardError."""
@@ -60,6 +76,8 @@ class Guard:
         outside = b"".join(pieces[1::2] if self._in_string else pieces[::2])
         if len(pieces) % 2 == 0:
             self._in_string = not self._in_string
+        if outside:
+            self._count(outside)
         brackets = outside.translate(_STEPS, _NOT_BRACKETS)
         opened = brackets.count(2)
         if self._depth + opened > self._limit:
@@ -69,3 +87,24 @@ class Guard:
                     f"The request body nests deeper than {self._limit} levels; flatten it."
                 )
         self._depth += 2 * opened - len(brackets)
+
+    def _count(self, outside: bytes) -> None:
+        """Judge the numbers outside of strings; one that may go on is kept for the next chunk."""
+        text = self._number + outside
+        self._number = b"" if self._in_string else text[len(text.rstrip(_OF_NUMBERS)) :]
+        if _TOO_LONG in text.translate(_RUNS):
+            raise GuardError(f"The request body has a number of more than {NUMBER_MOST} characters; round it.")
+        shapes = text.translate(_SHAPES, b"+")
+        if _HUNDRED in shapes or (_THREE in shapes and _EXPONENT.search(text)):
+            for number in _NUMBER.finditer(text, 0, len(text) - len(self._number)):
+                _judge(number[0])
+
+
+def _judge(number: bytes) -> None:
+    try:
+        value = float(number)
+    except ValueError:
+        # The parser will say what is wrong with it.
+        return
+    if math.isinf(value):
+        raise GuardError("The request body has a number that no double holds; send one below 1.8e308.")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from gateway.calls import Call, Credential, GatewayError, HttpRequest, Secret
 from gateway.config.values import EnvelopeConfig, UpstreamConfig
 from gateway.dialects import gemini
-from gateway.dialects.guard import DEPTH_LIMIT, Guard, GuardError
+from gateway.dialects.guard import DEPTH_LIMIT, NUMBER_MOST, Guard, GuardError
 from gateway.upstreams.codeassist import PROFILES
 from gateway.upstreams.kinds import build
 from tests.fakes import call
@@ -23,7 +24,8 @@ SEEDS = (
     b'{"x":"\\ud800"}',
     b'{"x":' + b"[" * 99 + b"]" * 99 + b"}",
     b'{"x":' + b"[" * 100 + b"]" * 100 + b"}",
-    b"[]", b'"x"', b"{", b'{"a":01}', b'{"a":1.}', b'{"a":NaN}', b"\xef\xbb\xbf{}", b'{"a":"\t"}', b'{"a":"\xff"}',
+    b"[]", b'"x"', b"{", b'{"a":01}', b'{"a":1.}', b'{"a":NaN}', b'{"a":-1e999}', b"\xef\xbb\xbf{}",
+    b'{"a":"\t"}', b'{"a":"\xff"}',
 )  # fmt: skip
 DICTIONARY = (
     b'"contents":', b'"parts":', b'"role":"user"', b'"generateContentRequest":', b'"model":"models/m"', b"\\u",
@@ -87,7 +89,7 @@ def parsed(data: bytes) -> bool:
 
 
 def expected(data: bytes) -> dict[str, Any] | None:
-    """Read a body with Python's parser: strict UTF-8 without a mark, an object, 100 deep, whole surrogates only."""
+    """Read a body with Python's parser: strict UTF-8 without a mark, an object, 100 deep, only doubles and text."""
     try:
         value = json.loads(data.decode("utf-8"), parse_constant=_refuse, parse_int=_number, parse_float=_number)
         if not isinstance(value, dict) or _depth(value) > DEPTH_LIMIT:
@@ -104,7 +106,9 @@ def _refuse(name: str) -> None:
 
 
 def _number(text: str) -> tuple[str]:
-    """Keep a number as it is spelled: however long it is, it has to arrive so."""
+    """Keep a number as it is spelled, since it has to arrive so; one that is too long or too large is refused."""
+    if len(text) > NUMBER_MOST or math.isinf(float(text)):
+        raise ValueError(text)
     return (text,)
 
 
