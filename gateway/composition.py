@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,12 @@ from gateway.routing.rotation import Sessions
 from gateway.upstreams import kinds
 from gateway.upstreams.exchange import Wire
 from gateway.upstreams.models import Model
+
+
+def request_ids() -> Callable[[], str]:
+    """Return what makes the requests' ids: 128 bits in hexadecimal, to find a request by and to keep no secret."""
+    bits = random.Random().getrandbits  # noqa: S311
+    return lambda: f"{bits(128):032x}"
 
 
 @attrs.define(eq=False)
@@ -84,7 +89,7 @@ class Composition:
                 self._gate,
                 config.limits,
                 self.recorder,
-                lambda: str(uuid.uuid4()),
+                request_ids(),
                 config.timeouts,
                 _answers_half_closed(config),
             )

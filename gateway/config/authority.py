@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?\Z")
 _AUTHORITY = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[^\[\]:]+)(?::(?P<port>[0-9]{1,5}))?\Z")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*\Z")
+_KNOWN_LIMIT = 256
+"""Clients send few names, again and again; longer ones are none."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -36,6 +39,10 @@ def origin(text: str) -> str | None:
 
 
 def _parts(authority: str) -> tuple[str, int | None] | None:
+    return _known_parts(authority) if len(authority) <= _KNOWN_LIMIT else _read_parts(authority)
+
+
+def _read_parts(authority: str) -> tuple[str, int | None] | None:
     match = _AUTHORITY.match(authority.lower())
     if match is None:
         return None
@@ -48,3 +55,6 @@ def _parts(authority: str) -> tuple[str, int | None] | None:
         except ValueError:
             return None
     return (name.removesuffix("."), port) if _NAME.match(name) and len(name) <= 254 else None
+
+
+_known_parts = lru_cache(maxsize=256)(_read_parts)

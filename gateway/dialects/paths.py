@@ -8,6 +8,7 @@ Vertex's publisher prefix, or no version at all.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 VERSIONS = ("v1beta", "v1", "v1alpha")
@@ -18,6 +19,8 @@ _VERTEX_PUBLISHER = ["publishers", "google"]
 _ALLOWED = re.compile(r"[A-Za-z0-9._~@+\-:/ ]*\Z")
 _MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+\-]*(/[A-Za-z0-9][A-Za-z0-9._@+\-]*)*\Z")
 _MODEL_ID_LIMIT = 256
+_KNOWN_LIMIT = 256
+"""Clients ask for few paths, again and again; longer ones are read anew each time."""
 
 
 class BadPath(ValueError):
@@ -29,6 +32,10 @@ def normalise(path: bytes) -> str:
 
     ``path`` is the target without its query, percent-encoded as it came.  Raises BadPath.
     """
+    return _known(path) if len(path) <= _KNOWN_LIMIT else _normalised(path)
+
+
+def _normalised(path: bytes) -> str:
     try:
         text = unquote_to_bytes(path).decode("ascii")
     except UnicodeDecodeError:
@@ -43,6 +50,9 @@ def normalise(path: bytes) -> str:
         # What one rule leaves may be a case for another: no second look at the path may see another route.
         segments, plain = plain, _plain(plain)
     return "/" + "/".join(plain)
+
+
+_known = lru_cache(maxsize=1024)(_normalised)
 
 
 def is_model_id(text: str) -> bool:

@@ -113,7 +113,6 @@ class GatewayRequest(Answering):
             started=self.gateway.clock.seconds(),
         )
         self.gateway.opened()
-        self.notifyFinish().addBoth(self._report)
 
     def gotLength(self, length: int | None) -> None:
         """Judge the head.  Called by the channel; see http.Request."""
@@ -253,13 +252,23 @@ class GatewayRequest(Answering):
         else:
             self.loseConnection()
 
-    def _report(self, result: object) -> None:
+    def _cleanup(self) -> None:
+        super()._cleanup()
+        self._report(False)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """See http.Request."""
+        self._disconnected = True
+        self._report(True)
+        self.cancel()
+        super().connectionLost(reason)
+
+    def _report(self, left: bool) -> None:
         if self._linger is not None and self._linger.active():
             self._linger.cancel()
         self._give_back()
         if self.last_usage:
             self.usage, self.finish_reason = summary(self.last_usage)
-        left = isinstance(result, Failure)
         cause = "GATEWAY_STOPPED" if self.gateway.cut else "CLIENT_LEFT"
         reason = self.reason or (cause if left else "")
         self.gateway.recorder.ended(
@@ -276,8 +285,6 @@ class GatewayRequest(Answering):
             )
         )
         self.gateway.closed()
-        if left:
-            self.cancel()
 
 
 def _local(address: object) -> str:
