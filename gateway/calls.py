@@ -90,7 +90,7 @@ class Call:
     """The resolved model id, without ``models/``; aliases are already applied."""
     requested_model: str
     """The id as the client wrote it."""
-    body: bytes
+    body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
     """The client's JSON object: checked, never re-encoded."""
     session: str
     """The session fingerprint; empty where the request belongs to none."""

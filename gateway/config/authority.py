@@ -15,6 +15,7 @@ _KNOWN_LIMIT = 256
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
+@lru_cache(1024)
 def host(authority: str) -> str | None:
     """Return the host of a ``host[:port]`` in its plain form, None where it is none.
 

@@ -42,11 +42,11 @@ class RequestHead:
     """A head that can be read in one way only."""
 
     method: bytes
-    target: bytes
+    target: bytes = attrs.field(repr=False)
     """In origin form, or in absolute form with http or https."""
     version: bytes
     """``HTTP/1.1`` or ``HTTP/1.0``."""
-    fields: Sequence[tuple[bytes, bytes]]
+    fields: Sequence[tuple[bytes, bytes]] = attrs.field(repr=False)
     """Names in lower case and values without white space around them, in their order."""
     length: int | None
     """Of the body; None where it comes in chunks."""

@@ -52,6 +52,8 @@ class Origins:
         A page of the same host and port is at home, whichever scheme it was fetched by: TLS may end in front of
         the gateway.
         """
+        if browser is NO_BROWSER:
+            return True
         if len(browser.origins) > 1:
             return False
         if browser.origins:

@@ -126,6 +126,10 @@ class GatewayRequest(Answering):
                 self._counted = True
         except GatewayError as error:
             self.refuse(self._guessed(head, error))
+        except Exception:
+            # A door that fails stays shut.
+            _log.failure("request {id} failed at the gate", id=self.journal.request_id)
+            self.refuse(errors.internal(self.journal.request_id))
         else:
             self._admit(admitted)
 
