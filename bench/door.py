@@ -116,6 +116,7 @@ def start(directory: Path, size: int, **limits: Any) -> House:
             }
         },
         "limits": limits,
+        "admin": {"listen": ""},
         "state_dir": str(directory / "state"),
         "log": {"level": "error"},
     }

@@ -15,7 +15,7 @@ from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.web import resource, server
 
 from gateway.accounts.statedir import SOCKET, StateDirectory
-from tests.clients.daemon import secret, spawn
+from tests.clients.daemon import free_port, secret, spawn
 from tests.clients.environments import REPOSITORY
 from tests.keyfiles import key_file
 from tests.processes import GENERATE, MODEL, SSE, Answer, Connection, DaemonCase, Server, parsed, reactor
@@ -24,6 +24,7 @@ SLOTS = {
     "client key": "agw_CANARYclientkey0123456789",
     "wrong key": "agw_CANARYwrongkey0123456789",
     "operator key": "agw_CANARYoperatorkey0123456789",
+    "admin token": "agw_CANARYadmintoken0123456789",
     "API key": "AIzaCANARYapikey0123456789",
     "refresh token": "1//CANARYrefresh0123456789",
     "rotated refresh token": "1//CANARYrotated0123456789",
@@ -110,6 +111,7 @@ class CanaryTests(DaemonCase):
         secret(self.home / "client.secret", SLOTS["client secret"])
         document = key_file(token_uri=url + "/token")
         secret(self.home / "sa.json", document)
+        self.watched = free_port()
         pem = json.loads(document)["private_key"].splitlines()
         self.canaries = [form for name, value in SLOTS.items() for form in forms(name, value)]
         self.canaries.append(("private key", pem[len(pem) // 2]))
@@ -125,6 +127,7 @@ class CanaryTests(DaemonCase):
             },
             proxy={"api_key": SLOTS["client key"], "operator_key": SLOTS["operator key"]},
             log={"level": "debug", "format": log},
+            admin={"listen": f"tcp:{self.watched}:interface=127.0.0.1", "token": SLOTS["admin token"]},
         )  # fmt: skip
         self.state = self.home / f"state-{self.port}"
         self.accounts = self.state / "accounts"
@@ -216,10 +219,17 @@ class CanaryTests(DaemonCase):
             self._judged(await self._ask(daemon, target, key, body))
         for path in ("/v1/status", "/v1/accounts", "/v1/accounts/pool/ann", f"/v1/explain?model={MODEL}"):
             self._is_clean(f"admin {path}", await self._admin(path))
+        watching = Server(daemon.child, self.watched)
+        for path in ("/healthz", "/readyz", "/status", "/metrics"):
+            for bearer in (SLOTS["admin token"], SLOTS["wrong key"]):
+                page = await watching.ask(path, headers=[("Authorization", f"Bearer {bearer}")])
+                self.assertIn(page.status, (200, 401, 503))
+                self._is_clean(path, repr(page.headers) + page.body.decode())
         expected = {"API key", "refresh token", "access token", "client secret", "prompt"}
         # What belongs upstream went there, so the canaries were at work; what is the client's own did not.
         self.assertLessEqual(expected, self.google.carried)
-        self.assertFalse(self.google.carried & {"client key", "wrong key", "operator key", "session", "cookie"})
+        ours = {"client key", "wrong key", "operator key", "admin token", "session", "cookie"}
+        self.assertFalse(self.google.carried & ours)
         self._look_around(daemon)
         daemon.child.signal("TERM")
         await daemon.child.ended()

@@ -80,6 +80,26 @@ class AuthenticationTests(SiteCase):
             bodies.add(answer.body)
         self.assertEqual(len(bodies), 1)
 
+    def test_odd_keys_are_wrong_keys(self) -> None:
+        """L12: of a megabyte, beyond ASCII, two different ones, in every carrier; the answers differ in nothing."""
+        long = "k" * 1_000_000
+        limits = Limits(head=1024 * 1024)
+        bodies = set()
+        for headers in (
+            [("x-goog-api-key", long)], [("x-api-key", long)], [("Authorization", "Bearer " + long)],
+            [("x-goog-api-key", "schl\xfcssel")], [("Authorization", "Bearer \xff\xfe")], [("Authorization", "Bearer")],
+            [("x-goog-api-key", "wrong"), ("x-api-key", "other")], [("Authorization", "right-key")],
+            [("x-goog-api-key", "right-key "[:-2])], [("x-goog-api-key", "right-keyright-key")],
+        ):  # fmt: skip
+            client = self.begin(keys=("right-key",), limits=limits)
+            client.post(PATH, BODY, *headers)
+            self.is_refusal(client.answer(), 401, "CLIENT_KEY_INVALID")
+            bodies.add(client.answer().body)
+        client = self.begin(keys=("right-key",), limits=limits)
+        client.post(PATH + "?key=wrong&key=%FF%00", BODY)
+        bodies.add(client.answer().body)
+        self.assertEqual(len(bodies), 1)
+
     def test_a_401_is_written_when_the_head_ends_and_the_body_is_let_pass(self) -> None:
         """L8: a client that is cut off while it writes would see a broken pipe and no 401."""
         client = self.begin(keys=("right-key",))
