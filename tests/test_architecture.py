@@ -25,10 +25,10 @@ LAYERS: list[set[str]] = [
     {"edge"},
     {"dialects", "routing"},
     {"accounts", "process", "upstreams"},
-    {"calls", "sse", "splice", "config"},
+    {"calls", "sse", "splice", "eager", "config"},
 ]
 """From the top down: a part imports what stands below it.  ``operations`` and the simulator stand beside."""
-LOWEST = {"config": {"calls"}, "splice": set[str](), "sse": set[str](), "calls": set[str]()}
+LOWEST = {"config": {"calls"}, "splice": set[str](), "sse": set[str](), "eager": set[str](), "calls": set[str]()}
 """What parts of the lowest layer may import of one another."""
 OPERATIONS = {"calls", "config"}
 """What ``operations`` listens with."""

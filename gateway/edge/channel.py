@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from twisted.web import http
 from zope.interface import implementer
 
+from gateway import eager
 from gateway.calls import GatewayError, Headers
 from gateway.edge import errors
 from gateway.edge.pace import Late, Phase
@@ -68,6 +69,10 @@ class GatewayChannel(ReadingChannel):
     def getHost(self) -> Any:
         """See HTTPChannel."""
         return self._host
+
+    def write(self, data: bytes) -> None:
+        """See HTTPChannel."""
+        eager.write(self.transport, data)
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """See HTTPChannel."""

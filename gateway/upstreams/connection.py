@@ -14,6 +14,7 @@ from twisted.web.client import ResponseFailed, ResponseNeverReceived
 from twisted.web.http import PotentialDataLoss
 from zope.interface import implementer
 
+from gateway import eager
 from gateway.upstreams.answers import AnswerReader, BadAnswer
 from gateway.upstreams.bodies import PIECE_BYTES, Sending, WholeBody
 from gateway.upstreams.response import WHOLE, Response, Sent
@@ -130,9 +131,9 @@ class Connection(TwistedProtocol):
         transport: Any = self.transport
         body = job.body
         if body is None:
-            transport.write(job.head)
+            eager.write(transport, job.head)
         elif type(body) is WholeBody and body.length <= PIECE_BYTES:
-            transport.write(job.head + body.data)
+            eager.write(transport, job.head + body.data)
         else:
             transport.write(job.head)
             self._sending = Sending(body, transport, self._body_sent)
