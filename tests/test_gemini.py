@@ -159,6 +159,8 @@ class FirstUserTurnTests(SynchronousTestCase):
             (b'{"generate_content_request":{"contents":[' + user + b"]}}", b'[ {"text":"hi"} ]'),
             (b'{"contents":[{"role":"model","parts":[1]}]}', b""),
             (b'{"contents":[{"role":"user"}]}', b""),
+            (b'{"contents":[' + user + b",1]}", b'[ {"text":"hi"} ]'),
+            (b'{"contents":[1,' + user + b"]}", b""),
             (b'{"contents":[]}', b""),
             (b'{"contents":"hi"}', b""),
             (b'{"contents":[1]}', b""),

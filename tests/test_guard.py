@@ -105,6 +105,7 @@ TEXTS: list[tuple[str, bytes, str]] = [
     ("5,000 digits", b'{"a":' + b"9" * 5000 + b"}", LONG),
     ("what is no number in a string", b'["1e999","' + b"1" * 5000 + b'"]', ""),
     ("beside strings", b'["1e99",9,"e999",{"e999":1e9}]', ""),
+    ("what a string keeps apart, which the parser refuses", b'[1e9""99,1e9"x"99]', ""),
     ("literals with an e before a number", b"[true,999,false,1e9,null]", ""),
     ("malformed ones, which the parser refuses", b"[1e9999e9,1.e999.,-+e1000]", ""),
     ("a character cut at the end", b'["\xe6\xbc', CUT),

@@ -11,6 +11,7 @@ from twisted.web.iweb import IRequest
 from zope.interface.verify import verifyClass, verifyObject
 
 from gateway.config import Limits, Timeouts
+from gateway.edge.api import STEP_BYTES
 from gateway.edge.head import FIELDS_MOST
 from gateway.edge.request import LINGER_SECONDS, GatewayRequest
 from gateway.edge.site import KEEP_SECONDS
@@ -268,6 +269,21 @@ class BodyTests(SiteCase):
         client.ask("POST", PATH, length=10_000_000)
         client.send(b'{"a":"\xff')
         self.is_refusal(client.answer(), 400, "BODY_NOT_JSON")
+
+    def test_a_large_body_is_read_in_steps(self) -> None:
+        """L10: others have their turn in between, and a client that leaves meanwhile is not sent upstream."""
+        body = b'{"contents":[{"parts":[{"text":"' + b"a" * STEP_BYTES + b'"}]}]}'
+        client = self.begin(ok())
+        client.post(PATH, body)
+        self.assertEqual(self.world.wire.requests, [])
+        self.world.clock.advance(0)
+        self.assertEqual(client.answer().status, 200)
+        self.assertEqual(self.world.wire.requests[0].body, body)
+        client = self.begin(ok())
+        client.post(PATH, body)
+        client.leave()
+        self.world.clock.advance(0)
+        self.assertEqual((self.world.wire.requests, self.world.ended.reason), ([], "CLIENT_LEFT"))
 
     def test_a_client_that_leaves_within_its_body_is_499(self) -> None:
         """L1: nothing was told to it."""

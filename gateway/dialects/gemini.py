@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -20,6 +20,11 @@ class _UsageMetadata(msgspec.Struct, rename="camel"):
     total_token_count: int | None = 0
 
 
+class _Turn(msgspec.Struct):
+    role: msgspec.Raw = msgspec.Raw(b"null")
+    parts: msgspec.Raw = msgspec.Raw(b"")
+
+
 class _Candidate(msgspec.Struct, rename="camel"):
     finish_reason: str | int | None = ""
 
@@ -31,6 +36,8 @@ class _Summary(msgspec.Struct, rename="camel"):
 
 # In proto-JSON a number may be a string, and null is the same as nothing.
 _SUMMARY = msgspec.json.Decoder(_Summary, strict=False)
+_TURN = msgspec.json.Decoder(_Turn)
+_TURNS = msgspec.json.Decoder(list[_Turn])
 _USER_ROLES = (b'"user"', b'""', b"null")
 
 
@@ -74,13 +81,25 @@ def first_user_turn(parts: Mapping[str, msgspec.Raw]) -> bytes:
             parts = splice.members(nested)
         if "contents" not in parts:
             return b""
-        for item in splice.items(parts["contents"]):
-            turn = splice.members(item)
-            if bytes(turn.get("role", b"null")) in _USER_ROLES:
-                return bytes(turn.get("parts", b""))
+        for turn in _turns(parts["contents"]):
+            if bytes(turn.role) in _USER_ROLES:
+                return bytes(turn.parts)
     except splice.NotAnObject:
         pass
     return b""
+
+
+def _turns(contents: msgspec.Raw) -> Iterator[_Turn]:
+    """Yield the turns of a conversation; raises NotAnObject at the first that is none."""
+    try:
+        # At once, because a large turn would else be read twice.
+        yield from _TURNS.decode(contents)
+    except splice.UNREADABLE:
+        for item in splice.items(contents):
+            try:
+                yield _TURN.decode(item)
+            except splice.UNREADABLE as error:
+                raise splice.NotAnObject(str(error)) from None
 
 
 def parse_body(body: bytes) -> dict[str, msgspec.Raw]:

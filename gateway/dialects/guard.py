@@ -62,9 +62,9 @@ class Guard:
             raise GuardError("The request body ends within a UTF-8 character; send all of it.") from None
 
     def _nest(self, chunk: bytes) -> None:
-        if self._escaped and chunk:
+        if self._escaped:
             self._escaped = False
-            chunk = chunk[1:]
+            chunk = b"\\" + chunk
         if b"\\" in chunk:
             backslashes = len(chunk) - len(chunk.rstrip(b"\\"))
             if backslashes % 2:
@@ -73,10 +73,11 @@ class Guard:
             # Pairs first, so that the backslash left before a quote is one that escapes it.
             chunk = chunk.replace(b"\\\\", b"").replace(b'\\"', b"")
         pieces = chunk.split(b'"')
-        outside = b"".join(pieces[1::2] if self._in_string else pieces[::2])
+        # Joined by a quote, so that no number goes on behind a string.
+        outside = b'"'.join(pieces[1::2] if self._in_string else pieces[::2])
         if len(pieces) % 2 == 0:
             self._in_string = not self._in_string
-        if outside:
+        if outside or self._number:
             self._count(outside)
         brackets = outside.translate(_STEPS, _NOT_BRACKETS)
         opened = brackets.count(2)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 from klein import Klein
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
@@ -27,6 +28,8 @@ from gateway.routing.catalog import Catalog, resource
 from gateway.routing.outcome import Refusal
 from gateway.routing.session import fingerprint
 
+STEP_BYTES = 4 * 1024 * 1024
+"""Of how large a body everybody else has a turn between the steps of reading it, each of which takes milliseconds."""
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,9}\Z")
 
 
@@ -88,7 +91,7 @@ class _Api:
 
     @app.route("/<any(v1beta, v1, v1alpha):version>/models/<model:model>:<verb>", methods=["POST"])
     async def call(self, request: GatewayRequest, version: str, model: str, verb: str) -> None:
-        call = self._understood(request, version, model, verb)
+        call = await self._understood(request, version, model, verb)
         if call.streams:
             request.take_stream()
         request.journal.requested_model, request.journal.model = call.requested_model, call.model
@@ -106,7 +109,7 @@ class _Api:
         else:
             _refused(request, reply)
 
-    def _understood(self, request: GatewayRequest, version: str, model: str, verb: str) -> Call:
+    async def _understood(self, request: GatewayRequest, version: str, model: str, verb: str) -> Call:
         if verb not in VERBS:
             known = ", ".join(name for name, entry in VERBS.items() if entry.served)
             raise GatewayError(
@@ -123,11 +126,16 @@ class _Api:
             )
         framing, forwards_done = gemini.framing(verb, request.args, self._done_marker)
         body = request.body()
+        large = len(body) > STEP_BYTES
         members = gemini.parse_body(body)
         session = ""
         if VERBS[verb].session:
+            if large:
+                await deferLater(self._clock, 0)
             session_id = request.header(b"x-session-id")
             session = fingerprint(request.key_id, session_id, gemini.first_user_turn(members))
+        if large:
+            await deferLater(self._clock, 0)
         return Call(
             request_id=request.journal.request_id,
             verb=verb,
