@@ -44,25 +44,31 @@ class Upstream:
     process: processes.Measured
     tls_port: int
     authority: Path
+    stranger: Path
+    """The certificate of an authority that has nothing to do with upstream's."""
     _directory: Path
     _grounds: int = 0
 
     @classmethod
     def start(cls, directory: Path) -> Upstream:
         """Start it."""
-        files = certificates.make(directory)
+        elsewhere = directory / "stranger"
+        elsewhere.mkdir()
+        files, stranger = certificates.make(directory), certificates.make(elsewhere).authority
         port, tls_port = processes.free_port(), processes.free_port()
         command = [sys.executable, str(processes.BENCH / "upstream.py"), "--port", str(port)]
         command += ["--tls-port", str(tls_port), "--certificate", str(files.server)]
-        return cls(processes.start("upstream", command, port, directory), tls_port, files.authority, directory)
+        process = processes.start("upstream", command, port, directory)
+        return cls(process, tls_port, files.authority, stranger, directory)
 
-    def ground(self, *, tls: bool = False) -> Ground:
-        """Return a place for one more relay."""
+    def ground(self, *, tls: bool = False, trusts: bool = True) -> Ground:
+        """Return a place for one more relay; one that does not trust upstream must not get an answer."""
         self._grounds += 1
         directory = self._directory / f"relay-{self._grounds}"
         directory.mkdir(mode=0o700)
         if tls:
-            return Ground(f"https://{certificates.HOST}:{self.tls_port}", self.tls_port, self.authority, directory)
+            authority = self.authority if trusts else self.stranger
+            return Ground(f"https://{certificates.HOST}:{self.tls_port}", self.tls_port, authority, directory)
         return Ground(f"http://127.0.0.1:{self.process.port}", self.process.port, None, directory)
 
 

@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
+import aims
 import figures
 import msgspec
 import plots
@@ -95,6 +96,7 @@ def text(board: figures.Figures) -> str:
     parts = [f"{name}\n{_does(one)}" for name, one in board.subjects.items()]
     sections = [
         _section("Who took part", machine(board), "\n".join(parts)),
+        _section("What was aimed at", tables.list_table(aims.HEADING, aims.lines(board))),
         _section(
             "CPU per request and per event",
             table(_CPU),

@@ -53,6 +53,13 @@ def first_answer(relay: relays.Relay, ground: ours.Ground, stack: ExitStack) -> 
     return entrant, took
 
 
+def refuse(relay: relays.Relay, ground: ours.Ground, stack: ExitStack) -> None:
+    """Start a relay that must not trust upstream's certificate; raises StartError when it gives a right answer."""
+    entrant = enter(relay, ground, stack)
+    if asyncio.run(load.unary(entrant.target, 1, 1)).requests:
+        raise processes.StartError(f"{relay.name} does not verify upstream's certificate")
+
+
 async def settle(process: processes.Measured) -> dict[int, float]:
     """Return the CPU account once the process rests: under 0.1 ms used in 20 ms, or after a second."""
     before = process.cpu()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import aims
 import figures
 from figures import KINDS, Spread
 
@@ -42,6 +43,8 @@ def table(board: figures.Figures) -> str:
         for name, why in row.problems.items():
             lines.append([name, figures.first_line(why), ""])
         blocks.append(columns(lines))
+    if reached := aims.lines(board):
+        blocks.append(columns([aims.HEADING, *reached]))
     for name, subject in board.subjects.items():
         blocks.append(f"{name}: {subject.problem or subject.version}\n    {subject.does}")
     return "\n\n".join(blocks)

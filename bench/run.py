@@ -18,7 +18,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import attrs
-import environments
 import figures
 import guard
 import machine
@@ -88,8 +87,6 @@ def main() -> int:
         # With two relays there is time for more of each.
         size = attrs.evolve(size, rounds=_MORE_SHORT if options.short else _MORE)
     ours.file_limit()
-    if options.only:
-        environments.main()
     board = figures.Figures(machine.machine(), attrs.asdict(size))
     try:
         measure(options, board, size)

@@ -109,7 +109,7 @@ class Run:
                 yield stack
         except race.PROBLEMS as error:
             for kind in kinds:
-                self.board.fail(kind, name, str(error))
+                self.board.fail(kind, name, str(error) or type(error).__name__)
 
     def rounds(self) -> None:
         """CPU and times, in turns."""
@@ -119,10 +119,9 @@ class Run:
             if not relay.tls:
                 self.board.fail("cpu-tls", relay.name, "not measured")
                 continue
-            try:
+            with self._attempt(["cpu-tls"], relay.name) as stack:
+                race.refuse(relay, self.upstream.ground(tls=True, trusts=False), stack)
                 over_tls.append(race.enter(relay, self.upstream.ground(tls=True), self.stack))
-            except race.PROBLEMS as error:
-                self.board.fail("cpu-tls", relay.name, str(error))
         asyncio.run(rounds.Rounds(self.plain, over_tls, self.direct, self.size.rounds, self.board).run())
 
     def bodies(self) -> None:

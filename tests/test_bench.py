@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.append(str(REPOSITORY / "bench"))
 
+import aims  # noqa: E402
 import answers  # noqa: E402
 import checks  # noqa: E402
 import faces  # noqa: E402
@@ -197,3 +198,19 @@ class UpstreamTests(SynchronousTestCase):
         self.assertTrue(faces.gemini().says(event[0], shapes.clocked(at_ns)))
         self.assertFalse(faces.gemini().says(event[0], shapes.clocked(at_ns + 1)))
         self.assertEqual(answers.clock_chunk(at_ns, False).count(shapes.stamp(at_ns).encode()), 1)
+
+
+class AimTests(SynchronousTestCase):
+    """What was aimed at, beside what was measured."""
+
+    def test_an_aim_is_judged_in_its_direction(self) -> None:
+        """Four times cheaper is enough and six is good; a wait of 21 ms is too long."""
+        found = board(
+            cpu_unary={"bare": [50.0], "gateway": [10.0]}, wait_20mb={"gateway": [21.0]}, start={"gateway": [0.4]}
+        )
+        judged = [(line[3], line[4]) for line in aims.lines(found)]
+        self.assertEqual(judged, [("5.00", "yes"), ("21.00", "no"), ("0.40", "good")])
+
+    def test_fewer_streams_say_nothing_of_five_thousand(self) -> None:
+        """A short run's crowd is not judged."""
+        self.assertEqual(aims.lines(board(crowd_cpu={"gateway": [0.1]})), [])
