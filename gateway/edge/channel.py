@@ -6,7 +6,7 @@ import time
 from functools import lru_cache
 from typing import Any, Protocol
 
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.python.failure import Failure
 from twisted.web import http
 from zope.interface import implementer
@@ -54,6 +54,8 @@ class GatewayChannel(ReadingChannel):
     """A client's connection."""
 
     site: Door
+    _kept: IDelayedCall | None = None
+    """While stopping: the end of the moment for which it is kept."""
 
     def connectionMade(self) -> None:
         """See HTTPChannel."""
@@ -76,13 +78,15 @@ class GatewayChannel(ReadingChannel):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """See HTTPChannel."""
+        if self._kept is not None and self._kept.active():
+            self._kept.cancel()
         self.site.disconnected(self)
         super().connectionLost(reason)
 
     def stop_soon(self) -> None:
         """Take no further request after the one under way; see GatewaySite.stop_soon."""
         if not self.requests:
-            self.setTimeout(self.site.keep_seconds)
+            self._keep_a_moment()
         elif not any(request.startedWriting for request in self.requests):
             self.persistent = 0
 
@@ -91,7 +95,18 @@ class GatewayChannel(ReadingChannel):
         super().requestDone(request)
         if self.site.stopping and self.persistent:
             # Its answer began before it could tell that it would be the last.
-            self.setTimeout(self.site.keep_seconds)
+            self._keep_a_moment()
+
+    def _keep_a_moment(self) -> None:
+        self._kept = self.site.clock.callLater(self.site.keep_seconds, self._look_once_more)
+
+    def _look_once_more(self) -> None:
+        # A busy reactor may be late; what has come meanwhile is read before the next turn's timers.
+        self._kept = self.site.clock.callLater(0, self._part)
+
+    def _part(self) -> None:
+        if not self.requests and not self.pace.begun:
+            self.loseConnection()
 
     def late(self, late: Late) -> None:
         """See PacedChannel."""
