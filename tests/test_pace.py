@@ -107,6 +107,17 @@ class PaceTests(SynchronousTestCase):
             self.assertIsNone(pace.judge(second, 0, 1000 - second))
         self.assertIsNone(late_after(pace, 200, 70))
 
+    def test_a_close_that_is_not_answered_ends_too(self) -> None:
+        """L4: over TLS a close waits for the peer's; it gets its time when the answer has been taken, and no more."""
+        pace = Pace.of(PACES, 0)
+        pace.closing(0)
+        for second in range(100):
+            self.assertIsNone(pace.judge(second, 0, 1000 - second))
+        pace.came(99)
+        pace.answered(99)
+        self.assertIsNone(late_after(pace, 99, 14))
+        self.assertIs(late_after(pace, 99, 16), Late.UNCLOSED)
+
     @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 50), st.integers(0, 5), st.integers(0, 5))))
     def test_it_is_always_due_again(self, steps: list[tuple[int, float, int, int]]) -> None:
         """Whatever happens, who is not late is looked at again within ten seconds."""
@@ -268,6 +279,21 @@ class SlowReaderTests(SlowCase):
             transport = Socket(5)
 
         self.assertEqual((unsent(Tls()), unsent(Socket(7)), unsent(object())), (5, 7, 0))
+
+
+class CloseTests(SlowCase):
+    """Closing, where the peer has a say in it."""
+
+    def test_who_does_not_answer_a_close_is_reset(self) -> None:
+        """L4: an idle connection over TLS that is closed, its client silent, holds its descriptor no longer."""
+        client = self.begin()
+        client.ask("GET", "/healthz")
+        self.wait(76)
+        self.assertEqual((client.dropped, client.reset), (True, False))
+        self.wait(12)
+        self.assertFalse(client.reset)
+        self.wait(5)
+        self.assertTrue(client.reset)
 
 
 class RoundTests(SlowCase):

@@ -111,8 +111,8 @@ class GatewayChannel(ReadingChannel):
     def late(self, late: Late) -> None:
         """See PacedChannel."""
         request: Turn | None = self.requests[-1] if self.requests else None
-        if late is Late.UNTAKEN:
-            if request is not None:
+        if late in (Late.UNTAKEN, Late.UNCLOSED):
+            if late is Late.UNTAKEN and request is not None:
                 request.reason = "CLIENT_STALLED"
             transport: Any = self.transport
             transport.abortConnection()

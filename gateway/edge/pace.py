@@ -10,6 +10,8 @@ UNSENT_LOOK_SECONDS = 1.0
 """How often a connection is looked at while something waits for its client to take it."""
 ANSWER_LOOK_SECONDS = 5.0
 """How often it is looked at while an answer is being made."""
+CLOSE_SECONDS = 15.0
+"""For how long a connection may be closing when nothing waits on it any more."""
 
 
 class Late(enum.Enum):
@@ -23,6 +25,8 @@ class Late(enum.Enum):
     """It asked for nothing more."""
     UNTAKEN = "untaken"
     """It takes nothing of what is written to it."""
+    UNCLOSED = "unclosed"
+    """It does not answer a close, as TLS has it."""
 
 
 class Phase(enum.Enum):
@@ -32,6 +36,7 @@ class Phase(enum.Enum):
     BODY = "body"
     ANSWER = "answer"
     IDLE = "idle"
+    CLOSING = "closing"
 
 
 @attrs.frozen
@@ -93,6 +98,10 @@ class Pace:
         self.begun = False
         self._enter(Phase.IDLE, now, min(self.paces.idle, ANSWER_LOOK_SECONDS))
 
+    def closing(self, now: float) -> None:
+        """The connection is being closed, which nothing undoes."""
+        self._enter(Phase.CLOSING, now, UNSENT_LOOK_SECONDS)
+
     def drained(self) -> None:
         """All that was written has been taken."""
         self._unsent = 0
@@ -110,11 +119,16 @@ class Pace:
             return None
         if self.phase is Phase.BODY:
             return self._judge_body(now, received)
-        limit, late = (self.paces.head, Late.HEAD) if self.phase is Phase.HEAD else (self.paces.idle, Late.IDLE)
+        limit, late = self._limit()
         if now - self.since >= limit:
             return late
         self.due = min(self.since + limit, now + ANSWER_LOOK_SECONDS)
         return None
+
+    def _limit(self) -> tuple[float, Late]:
+        if self.phase is Phase.HEAD:
+            return self.paces.head, Late.HEAD
+        return (self.paces.idle, Late.IDLE) if self.phase is Phase.IDLE else (CLOSE_SECONDS, Late.UNCLOSED)
 
     def _judge_body(self, now: float, received: int) -> Late | None:
         stretch = now - self.since
@@ -138,5 +152,7 @@ class Pace:
         return None
 
     def _enter(self, phase: Phase, now: float, seconds: float) -> None:
+        if self.phase is Phase.CLOSING:
+            return
         self.phase, self.since = phase, now
         self.due = now + seconds

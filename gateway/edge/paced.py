@@ -57,6 +57,11 @@ class PacedChannel(http.HTTPChannel):
         self.pace.drained()
         super().resumeProducing()
 
+    def loseConnection(self) -> None:
+        """See HTTPChannel."""
+        self.pace.closing(self._now())
+        super().loseConnection()
+
     def look(self, now: float) -> None:
         """See whether the client keeps its pace."""
         received = self.requests[-1].received if self.requests else 0
