@@ -10,8 +10,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.accounts.oauth import TokenRevoked, TokenUnavailable
-from gateway.calls import Call, GatewayError, Journal
+from gateway.accounts.oauth import Granted, TokenRevoked, TokenUnavailable
+from gateway.accounts.tokens import FetchedToken
+from gateway.calls import Call, GatewayError, Journal, Secret
 from gateway.config import RoutingConfig, Timeouts
 from gateway.routing.attempts import REFUSALS_MOST, REFUSED_SECONDS, Live, Router, Whole
 from gateway.routing.outcome import Refusal
@@ -42,6 +43,7 @@ from tests.fakes import (
 
 TWO_BASES = ("https://one.example", "https://two.example")
 MINUTE = {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": "RequestsPerMinute"}]}
+MODEL = "gemini-2.5-flash"
 DAY = {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": "RequestsPerDay-FreeTier"}]}
 
 
@@ -331,6 +333,61 @@ class RefreshTests(RouterCase):
         self.assertFalse(self.usable(a))
         self.assertEqual(self.recorder.out, [])
         self.clock.advance(REFUSED_SECONDS * 1.2)
+        self.assertTrue(self.usable(a))
+
+    def test_credential_that_is_taken_out_during_the_wait_for_its_token_is_not_used(self) -> None:
+        """U6, U9: nothing is sent to who rests or stands still by then, and it counts as no attempt."""
+        one = self.account("a").credential
+        for spoil in (
+            lambda standings: standings.cool(one, MODEL, 60.0, 0.0),
+            lambda standings: standings.set_enabled(one, False),
+            lambda standings: standings.quarantine(one, "TOS_VIOLATION", "", 0.0, 0.0),
+        ):
+            token: Deferred[Any] = Deferred()
+            self.wire.requests.clear()
+            self.build(self.account("a", token), self.account("b", "b-1"), script=(ok(),))
+            waiting = self.start()
+            spoil(self.router.standings)
+            token.callback("a-1")
+            self.assertIsInstance(self.successResultOf(waiting), Whole)
+            self.assertEqual((self.wire.keys, self.reasons, self.leases), (["b-1"], [""], 0))
+
+    def test_only_credential_that_rests_after_the_wait_is_told_with_its_end(self) -> None:
+        """K4: as if it had rested before."""
+        token: Deferred[Any] = Deferred()
+        a = self.account("a", token)
+        self.build(a)
+        waiting = self.start()
+        self.router.standings.cool(a.credential, MODEL, 60.0, 0.0)
+        token.callback("a-1")
+        error = self.failureResultOf(waiting, GatewayError).value
+        self.assertEqual((error.code, error.retry_after_seconds), (429, 60.0))
+
+    def test_who_waited_for_a_token_is_the_probe_of_a_rest_that_is_over(self) -> None:
+        """K10: one of those who waited goes out, and the others choose again."""
+        granted: Deferred[Granted] = Deferred()
+        a = member("a", FetchedToken(lambda: granted, self.clock.seconds))
+        self.build(a, script=(probe := self.wire.hold(),))
+        first, second = self.start(), self.start()
+        self.router.standings.cool(a.credential, MODEL, 1.0, 0.0)
+        self.clock.advance(1.0)
+        granted.callback(Granted(Secret("a-1"), 3600.0, None))
+        self.assertEqual(self.wire.keys, ["a-1"])
+        self.assertEqual(self.failureResultOf(second, GatewayError).value.code, 429)
+        probe.callback(ok())
+        self.assertIsInstance(self.successResultOf(first), Whole)
+
+    def test_account_that_is_taken_out_during_its_refresh_is_not_asked_again(self) -> None:
+        """U4, U6: the fresh token is for later, and the 401 is held against nobody."""
+        fresh: Deferred[Any] = Deferred()
+        a = self.account("a", "a-1", fresh)
+        self.build(a, self.account("b", "b-1"), script=(refused(401, "UNAUTHENTICATED"), ok()))
+        waiting = self.start()
+        self.router.standings.set_enabled(a.credential, False)
+        fresh.callback("a-2")
+        self.assertIsInstance(self.successResultOf(waiting), Whole)
+        self.assertEqual(self.wire.keys, ["a-1", "b-1"])
+        self.router.standings.set_enabled(a.credential, True)
         self.assertTrue(self.usable(a))
 
     def test_an_account_that_is_refused_takes_nobody_of_its_project_with_it(self) -> None:

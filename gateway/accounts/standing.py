@@ -17,6 +17,7 @@ from gateway.accounts.bases import Bases
 from gateway.accounts.doubts import Doubts
 from gateway.accounts.halts import Halts
 from gateway.accounts.pace import Pace
+from gateway.accounts.quarantines import Quarantine, Quarantines
 from gateway.accounts.rests import ANY, PROBE_EVERY_SECONDS, Availability, Rest, State
 from gateway.accounts.usage import Usage, amount, finite
 from gateway.calls import Credential
@@ -31,17 +32,6 @@ PROBE_JITTER = 0.2
 """A probe of a long rest comes later by up to this share: those that were sent to rest together are not tried so."""
 
 Pair = tuple[str, str]
-
-
-@attrs.frozen
-class Quarantine:
-    """Why a credential is out until somebody acts."""
-
-    reason: str
-    link: str = ""
-    since_wall: float = 0.0
-    mark: str = ""
-    """The credential's mark when it was condemned."""
 
 
 @attrs.frozen
@@ -80,11 +70,8 @@ class Standings:
     version: int = 0
     """Grows with every change that is to survive a restart."""
     _rests: dict[Pair, Rest] = attrs.field(factory=dict)
-    _quarantined: dict[Pair, Quarantine] = attrs.field(factory=dict)
-    _unusable: dict[Pair, Quarantine] = attrs.field(factory=dict)
+    _quarantines: Quarantines = attrs.field(factory=Quarantines)
     _disabled: set[Pair] = attrs.field(factory=set)
-    _rotated: dict[Pair, tuple[str, str]] = attrs.field(factory=dict)
-    """The mark that a credential goes by, and the one that it will have at the next start."""
     halts: Halts = attrs.field(factory=Halts)
     pace: Pace = attrs.field(factory=Pace)
     usage: Usage = attrs.field(factory=Usage)
@@ -93,20 +80,23 @@ class Standings:
 
     def availability(self, credential: Credential, model: str, now: float) -> Availability:
         """Return what a credential is to a model now."""
-        key = _key(credential)
-        halted = self.halts.why(credential.upstream)
-        if halted:
-            return Availability(State.HALTED, False, None, halted)
-        if key in self._disabled:
-            return Availability(State.DISABLED, False, None, "DISABLED")
-        quarantine = self.quarantined(credential)
-        if quarantine is not None:
-            return Availability(State.QUARANTINED, False, None, quarantine.reason)
+        barred = self._barred(credential)
+        if barred is not None:
+            return barred
         found = [self._of(rest, model, now) for _, rest in self._resting(credential, model)]
         if not found:
             return Availability(State.OK, True)
         # The one that is over last decides, and one that is not over before one that is to be tried.
         return max(found, key=lambda one: (not one.usable, one.free_at or 0.0))
+
+    def _barred(self, credential: Credential) -> Availability | None:
+        halted = self.halts.why(credential.upstream)
+        if halted:
+            return Availability(State.HALTED, False, None, halted)
+        if _key(credential) in self._disabled:
+            return Availability(State.DISABLED, False, None, "DISABLED")
+        quarantine = self.quarantined(credential)
+        return None if quarantine is None else Availability(State.QUARANTINED, False, None, quarantine.reason)
 
     def _of(self, rest: Rest, model: str, now: float) -> Availability:
         if rest.probe_since is None:
@@ -117,10 +107,21 @@ class Standings:
         """Take note that a request goes out; it is the probe of what is half-open."""
         self.version += self.usage.begin(credential, now)
         lease = Lease(credential, model, since=now)
-        for pair, rest in self._resting(credential, model):
+        self._probes(lease, now)
+        return lease
+
+    def holds(self, lease: Lease, now: float) -> bool:
+        """Say whether a credential may be used that was leased before a wait; it becomes the probe of what is over."""
+        if self._barred(lease.credential) is not None:
+            return False
+        self._probes(lease, now)
+        probed = [rest for _, rest in lease.probes]
+        return all(rest in probed for _, rest in self._resting(lease.credential, lease.model))
+
+    def _probes(self, lease: Lease, now: float) -> None:
+        for pair, rest in self._resting(lease.credential, lease.model):
             if rest.begin_probe(now, self._probe_again(now)):
                 lease.probes.append((pair, rest))
-        return lease
 
     def _resting(self, credential: Credential, model: str) -> list[tuple[Pair, Rest]]:
         """Return what rests in the way of a credential for a model; on most days nothing does, and names cost time."""
@@ -173,11 +174,11 @@ class Standings:
 
     def unusable(self, credential: Credential, reason: str, link: str = "") -> None:
         """Take a credential out for what is missing in its configuration, until it is there."""
-        self._unusable[_key(credential)] = Quarantine(reason, link, mark=credential.mark)
+        self._quarantines.unusable(credential, reason, link)
 
     def usable(self, credential: Credential) -> None:
         """Take back ``unusable``."""
-        self._unusable.pop(_key(credential), None)
+        self._quarantines.usable(credential)
 
     def quarantine(
         self, credential: Credential, reason: str, link: str, now: float, wall: float, needs_owner: bool = False
@@ -187,11 +188,8 @@ class Standings:
         Two that ``needs_owner`` within ten minutes halt their upstream: what struck two accounts may be about to
         strike them all.
         """
-        key = _key(credential)
-        found = self._quarantined.get(key)
-        if found is not None and found.mark == credential.mark:
+        if not self._quarantines.condemn(credential, reason, link, wall):
             return Condemned(False, False)
-        self._quarantined[key] = Quarantine(reason, link, wall, mark=credential.mark)
         self.version += 1
         if not needs_owner:
             return Condemned(True, False)
@@ -199,16 +197,11 @@ class Standings:
 
     def quarantined(self, credential: Credential) -> Quarantine | None:
         """Return why a credential is out, None where it is in."""
-        key = _key(credential)
-        if key in self._unusable:
-            return self._unusable[key]
-        found = self._quarantined.get(key)
-        return found if found is not None and found.mark == credential.mark else None
+        return self._quarantines.find(credential)
 
     def rotated(self, credential: Credential, mark: str) -> None:
         """Take note that a credential has a new secret, whose mark it will go by from the next start on."""
-        self._rotated[_key(credential)] = (credential.mark, mark)
-        self.version += _key(credential) in self._quarantined
+        self.version += self._quarantines.rotated(credential, mark)
 
     def resume(self, upstream: str) -> bool:
         """Let a halted upstream go on; say whether it was halted."""
@@ -228,7 +221,7 @@ class Standings:
 
         What its configuration lacks, it lacks still.
         """
-        self._quarantined.pop(_key(credential), None)
+        self._quarantines.acquit(credential)
         self.halts.mended(*_key(credential))
         for pair in [pair for pair in self._rests if pair[0] in (credential.owner, _own(credential))]:
             del self._rests[pair]
@@ -284,17 +277,7 @@ class Standings:
                 for (owner, model), rest in self._rests.items()
                 if rest.until > now
             ],
-            "quarantined": [
-                {
-                    "upstream": upstream,
-                    "name": name,
-                    "mark": self._lasting_mark((upstream, name), one.mark),
-                    "reason": one.reason,
-                    "link": one.link,
-                    "since": one.since_wall,
-                }
-                for (upstream, name), one in self._quarantined.items()
-            ],
+            "quarantined": self._quarantines.dump(),
             "disabled": [{"upstream": upstream, "name": name} for upstream, name in sorted(self._disabled)],
             "halted": self.halts.dump(),
             "used": self.usage.dump(now, wall),
@@ -305,10 +288,6 @@ class Standings:
 
     def _probe_again(self, now: float) -> float:
         return now + PROBE_EVERY_SECONDS * (1 + PROBE_JITTER * self.chance())
-
-    def _lasting_mark(self, key: Pair, mark: str) -> str:
-        now, later = self._rotated.get(key, (mark, mark))
-        return later if mark == now else mark
 
     def restore(self, kept: Mapping[str, Any], now: float, wall: float) -> None:
         """Take up what ``dump`` returned, perhaps long ago or by another clock: no rest exceeds the limit.
@@ -322,11 +301,7 @@ class Standings:
                 pair = (str(row["owner"]), str(row["model"]))
                 strikes, reason = int(finite(row["strikes"])), str(row["reason"])
                 self._rests[pair] = Rest(until, strikes, reason, self._probe_at(until, now))
-        for row in kept["quarantined"]:
-            key = (str(row["upstream"]), str(row["name"]))
-            self._quarantined[key] = Quarantine(
-                str(row["reason"]), str(row["link"]), finite(row["since"]), mark=str(row["mark"])
-            )
+        self._quarantines.restore(kept["quarantined"])
         for row in kept["disabled"]:
             self._disabled.add((str(row["upstream"]), str(row["name"])))
         self.halts.restore(kept["halted"])

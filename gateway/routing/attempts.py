@@ -65,6 +65,8 @@ _NO_TOKEN: Mapping[type[Exception], Verdict] = {
     TokenUnavailable: Verdict(Action.NEXT, Blame.NOBODY, "TOKEN_UNAVAILABLE", hides=True),
     _TokenPending: Verdict(Action.NEXT, Blame.NOBODY, "TOKEN_PENDING", hides=True),
 }
+_TAKEN_OUT = Verdict(Action.NEXT, Blame.NOBODY, "TAKEN_OUT", hides=True)
+"""What became of a credential while a request waited for a fresh token of its."""
 
 
 @attrs.define(eq=False)
@@ -127,6 +129,8 @@ class Router:
             journal.credential = credential.label
             journal.upstream = credential.upstream
             result = await self._visit(run, run.members[credential], taken.lease)
+            if result is None:
+                continue
             if not isinstance(result, Failure):
                 self.chooser.settle(run, taken, self.strategy)
                 return result
@@ -156,14 +160,14 @@ class Router:
             raise attrs.evolve(error, details=(*error.details, routed))
         return final(run.failures, run.journal.attempts, free_in, (routed,))
 
-    async def _visit(self, run: Run, member: Member, lease: Lease) -> Whole | Live | Failure:
-        """Try one credential: its bases in turn, and a forced refresh once."""
+    async def _visit(self, run: Run, member: Member, lease: Lease) -> Whole | Live | Failure | None:
+        """Try one credential, its bases in turn; None where it was taken out while its token was waited for."""
         result: Whole | Live | Failure | None = None
         try:
             result = await self._try_bases(run, member, lease)
             if isinstance(result, Failure):
                 self._blame(run, member.credential, result.verdict)
-            else:
+            elif result is not None:
                 self.standings.succeeded(lease)
                 self.standings.pace.took(run.call.model, self.clock.seconds() - lease.since)
                 if isinstance(result, Live):
@@ -174,13 +178,15 @@ class Router:
                 self.chooser.release(lease)
         return result
 
-    async def _try_bases(self, run: Run, member: Member, lease: Lease) -> Whole | Live | Failure:
+    async def _try_bases(self, run: Run, member: Member, lease: Lease) -> Whole | Live | Failure | None:
         now = self.clock.seconds()
         bases = sorted(member.bases, key=lambda base: self.standings.bases.until(base, run.call.model, now) > now)
         try:
             token = await self._token(run, member, member.tokens.get)
         except (TokenRevoked, TokenUnavailable) as error:
             return self._no_token(run, member, error, now)
+        if not self.standings.holds(lease, self.clock.seconds()):
+            return None
         renewed = False
         while True:
             base = bases.pop(0)
@@ -191,6 +197,8 @@ class Router:
                     token = await self._token(run, member, partial(member.tokens.renew, token))
                 except (TokenRevoked, TokenUnavailable) as error:
                     return self._no_token(run, member, error, now, result.verdict)
+                if not self.standings.holds(lease, self.clock.seconds()):
+                    return Failure(_TAKEN_OUT)
                 run.calls -= 1
                 result = await self._attempt(run, member, base, token, lease)
             if not isinstance(result, Failure) or not bases:
