@@ -12,13 +12,13 @@ from twisted.internet.threads import deferToThreadPool
 
 from gateway.accounts import adc, keyfiles, serviceaccount, store
 from gateway.accounts.keyfiles import KeyFile
-from gateway.accounts.oauth import TokenUnavailable
+from gateway.accounts.oauth import TokenUnavailable, refresh_request
 from gateway.accounts.sealing import Seal, seal_of
 from gateway.accounts.store import Account
 from gateway.accounts.tokens import Ahead, RefreshedToken, Send, TokenSource
 from gateway.accounts.watch import Watcher, by_inotify
-from gateway.calls import HttpRequest
-from gateway.config import CloudCredentialConfig, Config, UpstreamConfig
+from gateway.calls import HttpRequest, Secret
+from gateway.config import CloudCredentialConfig, Config, OAuthConfig, UpstreamConfig
 from gateway.routing.pool import Member
 from gateway.upstreams import kinds
 from gateway.upstreams.exchange import Wire, WireError
@@ -47,6 +47,14 @@ class Held:
 
 
 @attrs.frozen
+class Key:
+    """An API key or a service account of a file, in use."""
+
+    file: KeyFile
+    member: Member
+
+
+@attrs.frozen
 class Prepared:
     """What a configuration names, read and in order."""
 
@@ -72,6 +80,22 @@ def prepared(config: Config) -> Prepared:
             if upstream.oauth is None and upstream.credentials_dir
         },
     )
+
+
+def account_tokens(
+    oauth: OAuthConfig,
+    refresh_token: Secret,
+    send: Send,
+    save: Callable[[Secret], None],
+    reactor: Any,
+    ahead: Ahead,
+) -> RefreshedToken:
+    """Return where an account's tokens come from; ``save`` keeps a refresh token that was exchanged."""
+
+    def request(token: Secret) -> HttpRequest:
+        return refresh_request(oauth.token_url, oauth.client_id, oauth.client_secret, token, USER_AGENT)
+
+    return RefreshedToken(request, refresh_token, send, reactor.seconds, save, ahead)
 
 
 def cloud_tokens(credential: CloudCredentialConfig, send: Send, reactor: Any, ahead: Ahead) -> TokenSource:

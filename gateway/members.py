@@ -11,9 +11,9 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 from gateway.accounts import store
+from gateway.accounts.given import Given
 from gateway.accounts.keyfiles import KeyFile
 from gateway.accounts.names import label, mark
-from gateway.accounts.oauth import refresh_request
 from gateway.accounts.onboarding import OnboardingError
 from gateway.accounts.projects import Finder, project_of
 from gateway.accounts.store import Account
@@ -21,7 +21,7 @@ from gateway.accounts.tokens import Ahead, RefreshedToken, StaticToken, TokenSou
 from gateway.accounts.watch import Watcher
 from gateway.calls import Credential, HttpRequest, Secret, Terms
 from gateway.config import CloudCredentialConfig, Config, UpstreamConfig
-from gateway.credentials import Held, Prepared, ask, cloud_tokens, prepared, watcher
+from gateway.credentials import Held, Key, Prepared, account_tokens, ask, cloud_tokens, prepared, watcher
 from gateway.routing.attempts import Router
 from gateway.routing.pool import Member
 from gateway.upstreams.exchange import Wire
@@ -54,7 +54,7 @@ class Members:
         self._upstreams: dict[str, UpstreamConfig] = {}
         self._fixed: dict[str, list[Member]] = {}
         self._clouds: dict[tuple[str, str], _Cloud] = {}
-        self._keys: dict[str, dict[KeyFile, Member]] = {}
+        self._keys: dict[str, dict[str, Key]] = {}
         self._held: dict[str, dict[str, Held]] = {}
         self._watchers: list[Watcher] = []
         self._finder = Finder(reactor, chance, self._ask_project, self._found, self._not_found)
@@ -85,24 +85,27 @@ class Members:
         self._watch()
 
     def _adapt(self, old: UpstreamConfig, new: UpstreamConfig | None) -> None:
-        """Let what an upstream's credentials hold follow its settings; they lose it where these are others' ."""
+        """Let what an upstream's credentials hold follow its settings; they lose it where these are others'."""
         name = old.name
         if new is None or (new.kind, new.oauth) != (old.kind, old.oauth):
             gone = [one.member for one in self._held.pop(name, {}).values()]
-            gone += self._keys.pop(name, {}).values()
+            gone += [key.member for key in self._keys.pop(name, {}).values()]
             for member in gone:
                 member.tokens.stop()
                 self._router.standings.forget(member.credential)
             return
         if new != old:
             self._held[name] = {
-                account: attrs.evolve(held, member=self._adapted(held.member, new))
+                account: attrs.evolve(held, member=self._adapted(held.member, new, held.account.given))
                 for account, held in self._held[name].items()
             }
-            self._keys[name] = {file: self._adapted(member, new) for file, member in self._keys[name].items()}
+            self._keys[name] = {
+                one: Key(key.file, self._adapted(key.member, new, key.file.given))
+                for one, key in self._keys[name].items()
+            }
 
-    def _adapted(self, member: Member, config: UpstreamConfig) -> Member:
-        credential = attrs.evolve(member.credential, terms=config.terms)
+    def _adapted(self, member: Member, config: UpstreamConfig, given: Given) -> Member:
+        credential = attrs.evolve(member.credential, terms=given.over(config.terms))
         return Member(credential, self._kinds[config.name], member.tokens, config.base_urls, config.models)
 
     def _watch(self) -> None:
@@ -175,17 +178,10 @@ class Members:
         project: str,
         secret: Secret,
         tokens: TokenSource,
-        terms: Terms | None = None,
+        terms: Terms,
     ) -> Member:
-        credential = Credential(
-            name,
-            config.name,
-            config.kind,
-            label(config.name, config.kind, name),
-            project,
-            mark(secret),
-            terms or config.terms,
-        )
+        shown = label(config.name, config.kind, name)
+        credential = Credential(name, config.name, config.kind, shown, project, mark(secret), terms)
         return Member(credential, self._kinds[config.name], tokens, config.base_urls, config.models)
 
     def _update(self, config: UpstreamConfig, files: Sequence[Account]) -> None:
@@ -208,55 +204,66 @@ class Members:
                 held.tokens.stop()
         self._held[config.name] = now
         self._publish()
-        told = "; ".join(f"{what} {', '.join(labels)}" for what, labels in changes.items() if labels)
-        if told and self._started:
-            _log.info("accounts of {upstream}: {told}", upstream=config.name, told=told)
+        self._tell("accounts", config, changes)
 
     def _update_keys(self, config: UpstreamConfig, files: Sequence[KeyFile]) -> None:
         """Let these be the API keys or service accounts in an upstream's files."""
         before, now = self._keys[config.name], {}
         taken = {member.credential.name for member in self._fixed[config.name]}
+        changes: dict[str, list[str]] = {"added": [], "changed": [], "removed": []}
         for file in files:
             if file.name in taken:
                 _log.warn("{path} is not used: the configuration has a credential of its name", path=str(file.path))
-            else:
-                now[file] = before.get(file) or self._of_file(config, file)
-        added = [member.credential.label for file, member in now.items() if file not in before]
-        removed = [member for file, member in before.items() if file not in now]
-        names = {file.name for file in now}
-        for member in removed:
-            member.tokens.stop()
-            if member.credential.name not in names:
-                self._router.standings.forget(member.credential)
+                continue
+            known = before.get(file.name)
+            now[file.name] = key = self._of_file(config, file, known)
+            if known is None or key.member is not known.member:
+                changes["added" if known is None else "changed"].append(key.member.credential.label)
+        for name, known in before.items():
+            if name not in now:
+                changes["removed"].append(known.member.credential.label)
+                self._router.standings.forget(known.member.credential)
+            if name not in now or now[name].member.tokens is not known.member.tokens:
+                known.member.tokens.stop()
         self._keys[config.name] = now
         self._publish()
-        if self._started and (added or removed):
-            changes = {"added": added, "removed": [member.credential.label for member in removed]}
-            told = "; ".join(f"{what} {', '.join(labels)}" for what, labels in changes.items() if labels)
-            _log.info("credentials of {upstream}: {told}", upstream=config.name, told=told)
+        self._tell("credentials", config, changes)
 
-    def _of_file(self, config: UpstreamConfig, file: KeyFile) -> Member:
+    def _tell(self, what: str, config: UpstreamConfig, changes: Mapping[str, Sequence[str]]) -> None:
+        told = "; ".join(f"{how} {', '.join(labels)}" for how, labels in changes.items() if labels)
+        if told and self._started:
+            _log.info("{what} of {upstream}: {told}", what=what, upstream=config.name, told=told)
+
+    def _of_file(self, config: UpstreamConfig, file: KeyFile, known: Key | None) -> Key:
+        """Return a key's use: the one it has, as far as the file is the same."""
+        terms = file.given.over(config.terms)
+        if known is not None and attrs.evolve(known.file, path=file.path, given=file.given) == file:
+            if known.member.credential.terms == terms:
+                return Key(file, known.member)
+            credential = attrs.evolve(known.member.credential, terms=terms)
+            return Key(file, attrs.evolve(known.member, credential=credential))
         if file.api_key is not None:
-            return self._member(config, file.name, file.project, file.api_key, StaticToken(file.api_key))
-        assert file.service_account is not None
-        tokens = self._cloud_tokens(config, CloudCredentialConfig(file.name, file.project, file.service_account))
-        return self._member(config, file.name, file.project, file.service_account.private_key, tokens)
+            tokens: TokenSource = StaticToken(file.api_key)
+        else:
+            one = CloudCredentialConfig(file.name, file.project, file.service_account)
+            tokens = self._cloud_tokens(config, one)
+        return Key(file, self._member(config, file.name, file.project, file.secret, tokens, terms))
 
     def _hold(self, config: UpstreamConfig, account: Account, held: Held | None) -> Held:
         """Return an account's use: the one it has, as far as the account is the same."""
         secret, tokens, found = account.refresh_token, None, ""
         if held is not None and secret in (held.account.refresh_token, held.tokens.refresh_token):
             tokens, found = held.tokens, held.found
-        project = account.project or config.project or found
+        project, terms = account.project or config.project or found, account.given.over(config.terms)
         if held is not None and tokens is not None:
             credential = held.member.credential
-            if credential.project == project:
+            if (credential.project, credential.terms) == (project, terms):
                 return Held(account, tokens, held.member, found)
             # Of the same secret, however often it was exchanged: what is held against it stands.
-            member = attrs.evolve(held.member, credential=attrs.evolve(credential, project=project))
+            member = attrs.evolve(held.member, credential=attrs.evolve(credential, project=project, terms=terms))
         else:
             tokens = self._account_tokens(config, account)
-            member = self._member(config, account.name, project, secret, tokens)
+            member = self._member(config, account.name, project, secret, tokens, terms)
         if project:
             self._router.standings.usable(member.credential)
         else:
@@ -264,23 +271,16 @@ class Members:
         return Held(account, tokens, member, found)
 
     def _publish(self) -> None:
-        held = self._held
-        self._router.members = [
-            member
-            for name, fixed in self._fixed.items()
-            for member in [*fixed, *self._keys[name].values(), *(one.member for one in held[name].values())]
-        ]
+        held, members = self._held, []
+        for name, fixed in self._fixed.items():
+            members += [*fixed, *(key.member for key in self._keys[name].values())]
+            members += [one.member for one in held[name].values()]
+        self._router.members = members
         credentials = (one.member.credential for some in held.values() for one in some.values())
         self._finder.want(credential for credential in credentials if not credential.project)
 
     def _account_tokens(self, config: UpstreamConfig, account: Account) -> RefreshedToken:
-        oauth, send = config.oauth, partial(self._send, config.name)
-        assert oauth is not None
-
-        def request(refresh_token: Secret) -> HttpRequest:
-            return refresh_request(
-                oauth.token_url, oauth.client_id, oauth.client_secret, refresh_token, USER_AGENT
-            )
+        assert config.oauth is not None
 
         def save(refresh_token: Secret) -> None:
             held = self._held.get(config.name, {}).get(account.name)
@@ -288,7 +288,8 @@ class Members:
             if held is not None and held.tokens is tokens:
                 self._keep(config, held, refresh_token)
 
-        tokens = RefreshedToken(request, account.refresh_token, send, self._reactor.seconds, save, self._ahead)
+        send = partial(self._send, config.name)
+        tokens = account_tokens(config.oauth, account.refresh_token, send, save, self._reactor, self._ahead)
         return tokens
 
     def _keep(self, config: UpstreamConfig, held: Held, refresh_token: Secret) -> None:

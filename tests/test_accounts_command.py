@@ -211,6 +211,7 @@ class TableTests(SynchronousTestCase):
         row: dict[str, Any] = {
             "name": "a", "upstream": "u", "kind": "aistudio", "label": "u/a", "project": "", "state": "ok",
             "reason": "", "link": "", "since": None, "models": [], "quota": [], "last_used": None, "in_flight": 0,
+            "weight": 1.0, "priority": 0, "max_concurrent": 0,
         }  # fmt: skip
         return {**row, **changes}
 
@@ -242,6 +243,14 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(tables.quota([one, two]), "50 % (n)")
         self.assertEqual(tables.quota([one]), "99 %")
         self.assertEqual(tables.quota([]), "unknown")
+
+    def test_terms_have_a_column_only_where_some_are_not_as_most(self) -> None:
+        """The table is wide enough."""
+        self.assertNotIn("TERMS", tables.accounts([self.row()], 0.0))
+        other = self.row(name="b", weight=0.5, priority=-2, max_concurrent=4)
+        head, first, second = tables.accounts([self.row(), other], 0.0).splitlines()
+        self.assertTrue(head.endswith("TERMS") and first.endswith(" -"), (head, first))
+        self.assertTrue(second.endswith("weight 0.5, priority -2, at most 4 at a time"), second)
 
     def test_names_cannot_move_the_cursor(self) -> None:
         """They come from files; wide letters keep their columns."""

@@ -101,6 +101,49 @@ class FileCommandTests(OperatorCase):
         (self.home / "bare.json").write_text("1//sim-secret")
         self.assertIn("cannot be read as JSON", await self.accounts("import", "bare.json", status=1))
 
+    async def test_terms_are_set_shown_and_followed_by_a_running_daemon(self) -> None:
+        """Of a key and an account: at once, over a renewal, and until they are taken back."""
+        await self.prepare()
+        daemon = await self.daemon()
+        key = self.home / "third.key"
+        secret(key, "good-1")
+        await self.accounts("add", "third", "--key-file", str(key), "--priority", "5", "--weight", "2")
+        await self.until("studio/third")
+        printed = await self.accounts("set", "ann", "third", "--priority", "-1", "--max-concurrent", "8")
+        self.assertIn("pool/ann: priority -1, max_concurrent 8.", printed)
+        deadline = reactor.seconds() + DEADLINE_SECONDS
+        rows = await self.rows()
+        while {rows[name]["priority"] for name in ("pool/ann", "studio/third")} != {-1}:
+            self.assertLess(reactor.seconds(), deadline)
+            await deferLater(reactor, POLL_SECONDS)
+            rows = await self.rows()
+        told = {name: (row["weight"], row["priority"], row["max_concurrent"]) for name, row in rows.items()}
+        self.assertEqual((told["studio/third"], told["pool/ann"]), ((2.0, -1, 8), (1.0, -1, 8)))
+        self.assertEqual(told["pool/bob@b.example"], (1.0, 0, 0))
+        self.assertRegex(await self.accounts("list"), r"studio/third .* weight 2, priority -1, at most 8 at a time")
+        await self.accounts("disable", "third")
+        for _ in range(4):
+            answer = await daemon.ask(GENERATE, prompt())
+            self.assertEqual(answer.headers["x-antigravity-credential"], rows["pool/ann"]["label"])
+        await self.accounts("add", "third", "--key-file", str(key))
+        await self.accounts("set", "ann", "--priority", "default", "--max-concurrent", "default")
+        document = json.loads((self.state / "accounts" / "ann.json").read_bytes())
+        self.assertEqual(set(document), {"name", "refresh_token", "project"})
+        kept = json.loads((self.state / "credentials" / "studio" / "third.json").read_bytes())
+        self.assertEqual((kept["weight"], kept["priority"], kept["max_concurrent"]), (2, -1, 8))
+        await self.accounts("set", "ann", "--weight", "4")
+        await self.accounts("export", "--output", "backup.json")
+        entries = {entry["name"]: entry for entry in json.loads((self.home / "backup.json").read_bytes())["accounts"]
+                   if "name" in entry}  # fmt: skip
+        self.assertEqual(entries["ann"]["weight"], 4)
+        for wrong, why in (
+            (("set", "ann"), "set takes --weight, --priority or --max-concurrent"),
+            (("set", "ann", "--weight", "0"), "`weight` must be a number above 0"),
+            (("set", "ann", "--priority", "much"), "`priority` must be a whole number"),
+            (("set", "good-1", "--weight", "2"), "write them there, and restart the gateway"),
+        ):
+            self.assertIn(why, await self.accounts(*wrong, status=1))
+
     async def test_what_cannot_be_done_is_told_in_a_sentence(self) -> None:
         """Status 1, and nothing is changed."""
         await self.prepare()

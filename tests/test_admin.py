@@ -109,6 +109,9 @@ class ListTests(FaceCase):
                 "quota": [{"model": MODEL, "remaining": 0.25, "reset": "2026-01-01T01:00:00Z"}],
                 "last_used": "2026-01-01T00:01:40Z",
                 "in_flight": 1,
+                "weight": 1.0,
+                "priority": 0,
+                "max_concurrent": 0,
             },
         )
         self.router.standings.release(lease)

@@ -10,10 +10,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.accounts import keyfiles, store
+from gateway.accounts.given import Given
 from gateway.accounts.sealing import Seal
 from gateway.accounts.store import StoreError
 from gateway.accounts.watch import POLL_SECONDS, SETTLE_SECONDS
-from gateway.calls import Secret
+from gateway.calls import Secret, Terms
 from gateway.config import Config, CredentialConfig, UpstreamConfig, load
 from gateway.members import Members
 from tests.fakes import FakeWire, router
@@ -179,6 +180,34 @@ class MembersTests(FilesCase):
         (member,) = self.router.members
         self.assertEqual(self.successResultOf(_got(member)), Secret("key-c"))
         self.assertIsNone(self.router.standings.quarantined(member.credential))
+
+    def test_terms_in_a_file_are_the_credentials_own(self) -> None:
+        """A service account keeps its token, and is told as changed; renewing a key leaves them as they are."""
+        robot = {"name": "robot", "service_account": json.loads(key_file())}
+        self.put("robot.json", robot)
+        self.begin("vertex", terms=Terms(3.0, 1, 7))
+        (before,) = self.router.members
+        self.assertEqual(before.credential.terms, Terms(3.0, 1, 7))
+        self.put("robot.json", {**robot, "priority": 0, "weight": 0.5})
+        self.settle()
+        (after,) = self.router.members
+        self.assertEqual(after.credential.terms, Terms(0.5, 0, 7))
+        self.assertIs(after.tokens, before.tokens)
+        made, renewed = keyfiles.save(self.directory, "vertex", robot)
+        self.assertEqual((made.given, renewed), (Given(0.5, 0), True))
+        self.assertEqual([one.given for one in keyfiles.load(self.directory, "vertex")], [Given(0.5, 0)])
+
+    def test_what_a_file_says_of_its_terms_can_be_changed(self) -> None:
+        """None takes a member out; whatever else stands there stays."""
+        path = self.put("a.json", {"name": "n", "api_key": "k", "weight": 2, "note": "mine"})
+        (file,) = keyfiles.load(self.directory, "aistudio")
+        keyfiles.save_given(file, {"weight": None, "max_concurrent": 4})
+        self.assertEqual(
+            json.loads(path.read_bytes()), {"name": "n", "api_key": "k", "note": "mine", "max_concurrent": 4}
+        )
+        self.put("a.json", {"name": "n", "api_key": "k", "weight": "much"})
+        error = self.assertRaises(StoreError, keyfiles.load, self.directory, "aistudio")
+        self.assertIn("`weight` must be a number", str(error))
 
     def test_configuration_comes_before_a_file_of_the_same_name(self) -> None:
         """The file is told of and not used."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
@@ -18,8 +19,9 @@ from gateway.accounts.rests import Availability, State
 from gateway.accounts.sealing import Seal
 from gateway.accounts.store import load
 from gateway.accounts.watch import POLL_SECONDS, SETTLE_SECONDS
-from gateway.calls import HttpRequest, Journal, Secret
+from gateway.calls import HttpRequest, Journal, Secret, Terms
 from gateway.config import Config, OAuthConfig, UpstreamConfig
+from gateway.credentials import prepared
 from gateway.members import NO_PROJECT, Members
 from gateway.routing.pool import Member
 from tests.fakes import JSON, FakeExchange, FakeWire, call, ok, router
@@ -62,7 +64,7 @@ class MembersCase(SynchronousTestCase):
             return self.loaded if isinstance(self.loaded, Exception) else answer(self.loaded)
         return ok()
 
-    def put(self, name: str, **members: str) -> Path:
+    def put(self, name: str, **members: object) -> Path:
         path = self.directory / f"{name}.json"
         fresh = self.directory / ".fresh"
         fresh.write_text(json.dumps({"refresh_token": name, "project": f"p-{name}", **members}))
@@ -174,6 +176,34 @@ class FileTests(MembersCase):
         self.assertEqual(standings.in_flight(), {("pool", "a"): 1})
         standings.release(under_way)
         self.assertEqual(standings.in_flight(), {})
+
+    def test_terms_in_a_file_are_the_accounts_own(self) -> None:
+        """Without a new token, and with what is held against it; what is taken out is the upstream's again."""
+        self.put("a")
+        self.members()
+        before = self.member("a")
+        self.successResultOf(self.token(before))
+        self.router.standings.cool(before.credential, "m", 50.0, 0.0)
+        self.put("a", weight=2.5, priority=-1, max_concurrent=3)
+        self.settle()
+        after = self.member("a")
+        self.assertEqual(after.credential.terms, Terms(2.5, -1, 3))
+        self.assertIs(after.tokens, before.tokens)
+        self.assertEqual(self.availability("a").state, State.COOLING)
+        self.assertTrue(any("changed" in line for line in self.logged))
+        self.put("a", priority=4)
+        self.settle()
+        self.assertEqual(self.member("a").credential.terms, Terms(1.0, 4, 0))
+        self.assertEqual(self.refreshes, ["a"])
+
+    def test_new_terms_of_the_upstream_leave_those_of_a_file(self) -> None:
+        """After a reload: what the file says stands, and the rest is the upstream's new word."""
+        self.put("a", weight=2)
+        members = self.members()
+        (old,) = members._upstreams.values()
+        changed = attrs.evolve(old, terms=Terms(5.0, 3, 1))
+        members.take(prepared(Config(upstreams=(changed,))), self.router, self.wire)
+        self.assertEqual(self.member("a").credential.terms, Terms(2.0, 3, 1))
 
     def test_call_under_way_keeps_its_account(self) -> None:
         """A removed account's request ends as it would have; the next one does not go there."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from gateway.accounts.given import NOTHING, Given
 from gateway.accounts.store import Account, StoreError, load, read, save_refresh_token
 from gateway.calls import Secret
 from tests.owners import another_users
@@ -66,6 +67,21 @@ class LoadTests(StoreCase):
         path.unlink()
         error = self.assertRaises(StoreError, load, another_users(self.directory))
         self.assertIn("belongs to another user", str(error))
+
+    def test_terms_of_an_account_are_read_and_what_is_none_is_refused(self) -> None:
+        """With the file, the member and what may stand there."""
+        path = self.put("a.json", {"refresh_token": "r", "weight": 2, "priority": -3, "max_concurrent": 0})
+        self.assertEqual([one.given for one in read(path)], [Given(2.0, -3, 0)])
+        self.put("a.json", {"refresh_token": "r"})
+        self.assertEqual([one.given for one in read(path)], [NOTHING])
+        for member, values in {
+            "weight": (0, -1, 1001, "2", True, [], 10**400),
+            "priority": (1.5, 1001, -1001, "1", False),
+            "max_concurrent": (-1, 10**7, 0.5, "1"),
+        }.items():
+            for value in values:
+                self.put("a.json", {"refresh_token": "r", member: value})
+                self.assertIn(f"a.json: `{member}` must be a", self.refusal())
 
     def test_directory_that_is_not_there_holds_none(self) -> None:
         """Accounts may be added later."""

@@ -1,7 +1,7 @@
 """API keys and service accounts as files: one JSON file each, guarded and sealed as account files are.
 
 An API key's is ``{"name", "api_key", "project"?}``; a service account's is Google's own key file, as it is or as
-``{"name", "project"?, "service_account": {...}}``.
+``{"name", "project"?, "service_account": {...}}``; each may have ``weight``, ``priority`` and ``max_concurrent``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 import attrs
 
 from gateway.accounts import store
+from gateway.accounts.given import NOTHING, Given, given
+from gateway.accounts.locking import exclusive
 from gateway.accounts.sealing import Seal
 from gateway.accounts.store import StoreError
 from gateway.calls import Secret
@@ -34,6 +36,16 @@ class KeyFile:
     project: str = ""
     api_key: Secret | None = None
     service_account: ServiceAccountConfig | None = None
+    given: Given = NOTHING
+    """How much it is to be used, where the file says so."""
+
+    @property
+    def secret(self) -> Secret:
+        """What authenticates it."""
+        if self.service_account is not None:
+            return self.service_account.private_key
+        assert self.api_key is not None
+        return self.api_key
 
 
 def load(directory: Path, kind: str, seal: Seal | None = None) -> list[KeyFile]:
@@ -57,13 +69,27 @@ def reader(kind: str) -> Callable[[Path, Seal | None], list[KeyFile]]:
 def save(directory: Path, kind: str, document: Mapping[str, Any], seal: Seal | None = None) -> tuple[KeyFile, bool]:
     """Keep a document under the ``name`` in it; return the credential, and whether it took an older one's place.
 
-    Raises StoreError where something in the directory or in the document is not in order, OSError where it cannot
-    be written.
+    What an older one says of how much it is to be used stays, where the document does not say it.  Raises
+    StoreError where something in the directory or in the document is not in order, OSError where it cannot be written.
     """
     made = PARSERS[kind](directory / "(what was given)", document)
-    older = next((one for one in load(directory, kind, seal) if one.name == made.name), None)
-    path = store.keep(directory, made.name, dict(document), older.path if older else None, seal)
-    return attrs.evolve(made, path=path), older is not None
+    store.make_directory(directory)
+    with exclusive(directory):
+        older = next((one for one in load(directory, kind, seal) if one.name == made.name), None)
+        kept = {**(older.given.members() if older else {}), **document}
+        path = store.keep(directory, made.name, kept, older.path if older else None, seal)
+    return attrs.evolve(made, path=path, given=given(kept)), older is not None
+
+
+def save_given(file: KeyFile, changes: Mapping[str, Any], seal: Seal | None = None) -> None:
+    """Keep how much a credential is to be used; None takes a member out.
+
+    Raises StoreError where the file is not in order, OSError where it cannot be written.
+    """
+    with exclusive(file.path.parent):
+        document = store.document(file.path, seal)
+        store.change(document, changes)
+        store.keep(file.path.parent, file.name, document, file.path, seal)
 
 
 def _api_key(path: Path, document: Any) -> KeyFile:
@@ -71,7 +97,9 @@ def _api_key(path: Path, document: Any) -> KeyFile:
     if not _VISIBLE.match(key):
         problem = "`api_key` holds characters that no key has" if key else "`api_key` is missing"
         raise StoreError(f"{path}: {problem}; write the key, or remove the file.")
-    return KeyFile(_named(path, document), path, _text(path, document, "project"), Secret(key))
+    return KeyFile(
+        _named(path, document), path, _text(path, document, "project"), Secret(key), given=_given(path, document)
+    )
 
 
 def _service_account(path: Path, document: Any) -> KeyFile:
@@ -85,7 +113,14 @@ def _service_account(path: Path, document: Any) -> KeyFile:
     project = _text(path, document, "project") or account.project
     if not project:
         raise StoreError(f"{path}: names no project; write `project` beside `service_account`.")
-    return KeyFile(_named(path, document), path, project, None, account)
+    return KeyFile(_named(path, document), path, project, None, account, _given(path, document))
+
+
+def _given(path: Path, document: Any) -> Given:
+    try:
+        return given(document)
+    except ValueError as error:
+        raise StoreError(f"{path}: {error}.") from None
 
 
 def _named(path: Path, document: Any) -> str:

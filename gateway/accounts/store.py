@@ -11,12 +11,13 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from gateway.accounts.given import NOTHING, Given, given
 from gateway.accounts.locking import exclusive
 from gateway.accounts.sealing import Seal, SealError, is_sealed, no_key
 from gateway.calls import Secret
@@ -41,6 +42,8 @@ class Account:
     index: int | None = None
     """Its place in the file's list, where the file holds a list."""
     email: str = ""
+    given: Given = NOTHING
+    """How much it is to be used, where the file says so."""
 
 
 def load(directory: Path, seal: Seal | None = None) -> list[Account]:
@@ -92,7 +95,7 @@ def keep(directory: Path, name: str, document: Any, path: Path | None, seal: Sea
 
     Raises OSError where it cannot be written.
     """
-    _make_directory(directory)
+    make_directory(directory)
     path = path or _free_path(directory, name)
     _write(path, document, seal)
     return path
@@ -130,16 +133,29 @@ def save_refresh_token(
     Raises OSError where the file cannot be written, StoreError where it is not the account's any more, or where
     it holds another token than ``replaces``: somebody has signed the account in again.
     """
-    _amend(account, "refresh_token", refresh_token.reveal(), seal, replaces)
+    _amend(account, {"refresh_token": refresh_token.reveal()}, seal, replaces)
 
 
 def save_project(account: Account, project: str, seal: Seal | None = None) -> None:
     """Keep the project that was found for an account; otherwise as ``save_refresh_token``."""
-    _amend(account, "project", project, seal)
+    _amend(account, {"project": project}, seal)
+
+
+def save_given(account: Account, changes: Mapping[str, Any], seal: Seal | None = None) -> None:
+    """Keep how much an account is to be used; None takes a member out.  Otherwise as ``save_refresh_token``."""
+    _amend(account, changes, seal)
+
+
+def change(entry: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Change members of a document; None takes one out."""
+    for member, value in changes.items():
+        entry.pop(member, None)
+        if value is not None:
+            entry[member] = value
 
 
 def _amend(
-    account: Account, member: str, value: str, seal: Seal | None, replaces: Secret | None = None
+    account: Account, changes: Mapping[str, Any], seal: Seal | None, replaces: Secret | None = None
 ) -> None:
     if account.path is None:
         return
@@ -149,14 +165,20 @@ def _amend(
         entry = next((entry for name, entry in _entries(document, account.path) if name == account.name), None)
         if entry is None:
             raise StoreError(f"{account.path}: the account is not there any more; add it again.")
-        if replaces is not None and str(entry.get(member)).strip() != replaces.reveal():
+        if replaces is not None and str(entry.get("refresh_token")).strip() != replaces.reveal():
             raise StoreError(f"{account.path}: the account was signed in again meanwhile, which counts.")
-        entry[member] = value
+        change(entry, changes)
         _write(account.path, document, seal)
 
 
 def save_account(
-    directory: Path, name: str, refresh_token: Secret, project: str, email: str = "", seal: Seal | None = None
+    directory: Path,
+    name: str,
+    refresh_token: Secret,
+    project: str,
+    email: str = "",
+    seal: Seal | None = None,
+    terms: Given = NOTHING,
 ) -> tuple[Account, bool]:
     """Keep a signed-in account; return it, and whether it took an older one's place.
 
@@ -168,7 +190,7 @@ def save_account(
     name, email, project = name.strip(), email.strip(), project.strip()
     if not name and not email:
         raise ValueError("an account needs a name or an e-mail address")
-    _make_directory(directory)
+    make_directory(directory)
     with exclusive(directory):
         # Whatever is wrong in the directory is said before anything is written to it.
         paths = dict.fromkeys(account.path for account in load(directory, seal) if account.path is not None)
@@ -183,6 +205,7 @@ def save_account(
             # Another owner's project is of no use to this one.
             entry.pop("project", None)
         _fill(entry, name or old_name, email, refresh_token, project)
+        change(entry, terms.members())
         _write(path, document, seal)
         return Account(entry["name"], refresh_token, entry.get("project", ""), path), older is not None
 
@@ -197,10 +220,10 @@ def _email(entry: dict[str, Any]) -> str:
     return email.strip().lower() if isinstance(email, str) else ""
 
 
-def _make_directory(directory: Path) -> None:
+def make_directory(directory: Path) -> None:
     """Create what is missing of a path, for the owner alone."""
     if not directory.exists():
-        _make_directory(directory.parent)
+        make_directory(directory.parent)
         directory.mkdir(mode=0o700, exist_ok=True)
 
 
@@ -290,8 +313,12 @@ def _account(entry: Any, path: Path, index: int | None, default_name: str) -> Ac
         values[name] = value.strip()
     if not values["refresh_token"]:
         raise StoreError(f"{where}: `refresh_token` is missing; sign the account in again.")
+    try:
+        terms = given(entry)
+    except ValueError as error:
+        raise StoreError(f"{where}: {error}.") from None
     name, token = _name(entry, default_name), Secret(values["refresh_token"])
-    return Account(name, token, values["project"], path, index, values["email"])
+    return Account(name, token, values["project"], path, index, values["email"], terms)
 
 
 def replace(path: Path, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""``antigravity accounts add``, ``import``, ``export`` and ``remove``: credentials as files.
+"""``antigravity accounts add``, ``import``, ``export``, ``set`` and ``remove``: credentials as files.
 
 A running gateway watches its files, so these work whether or not one runs.
 """
@@ -34,6 +34,8 @@ class _Kept:
     upstream: str
     name: str
     remove: Callable[[], None] | None
+    set: Callable[[Mapping[str, Any]], None] | None = None
+    """Changes how much it is used."""
 
 
 def _guarded(run: Callable[[Scene, Config], int]) -> Run:
@@ -55,6 +57,7 @@ def add(scene: Scene, config: Config) -> int:
     kind = "aistudio" if given["key-file"] else "vertex"
     upstream = _upstream(config, kind, given["upstream"] or "")
     named: dict[str, Any] = {"name": name}
+    store.change(named, _terms(given))
     if given["project"]:
         named["project"] = given["project"]
     if kind == "aistudio":
@@ -83,7 +86,7 @@ def take_in(scene: Scene, config: Config) -> int:
     for account in accounts:
         email = account.email or (account.name if "@" in account.name else "")
         kept, renewed = store.save_account(
-            directory, account.name, account.refresh_token, account.project, email, seal
+            directory, account.name, account.refresh_token, account.project, email, seal, account.given
         )
         rows.append({"upstream": upstream.name, "name": kept.name, "path": str(kept.path), "renewed": renewed})
     lines = [
@@ -121,17 +124,7 @@ def export(scene: Scene, config: Config) -> int:
 
 def remove(scene: Scene, config: Config) -> int:
     """``accounts remove``: files, or entries in them."""
-    known = [one for upstream in config.upstreams for one in _kept(upstream)]
-    chosen: list[_Kept] = []
-    for name in scene.wish.names:
-        exact = [one for one in known if f"{one.upstream}/{one.name}" == name]
-        fitting = exact or [one for one in known if one.name == name]
-        if len(fitting) != 1:
-            several = ", ".join(f"{one.upstream}/{one.name}" for one in fitting)
-            raise Refused(f"{name!r} is {f'several: name one of {several}' if fitting else 'no credential'}.")
-        if fitting[0].remove is None:
-            raise Refused(f"{name!r} stands in {config.source}; remove it there, and restart the gateway.")
-        chosen.append(fitting[0])
+    chosen = _chosen(scene, config, "remove it there, and restart the gateway")
     for one in chosen:
         assert one.remove is not None
         one.remove()
@@ -142,10 +135,25 @@ def remove(scene: Scene, config: Config) -> int:
     return 0
 
 
+def put(scene: Scene, config: Config) -> int:
+    """``accounts set``: weight, priority and requests at a time, in files."""
+    changes = _terms(scene.wish.given)
+    chosen = _chosen(scene, config, "write them there, and restart the gateway")
+    for one in chosen:
+        assert one.set is not None
+        one.set(changes)
+    told = ", ".join(f"{name} {'default' if value is None else f'{value:g}'}" for name, value in changes.items())
+    rows = [{"upstream": one.upstream, "name": one.name, **changes} for one in chosen]
+    lines = [f"{one.upstream}/{one.name}: {told}." for one in chosen]
+    scene.show({"set": rows}, "\n".join(map(printable, [*lines, _AT_ONCE])))
+    return 0
+
+
 COMMANDS: Mapping[str, Run] = {
     "add": _guarded(add),
     "import": _guarded(take_in),
     "export": _guarded(export),
+    "set": _guarded(put),
     "remove": _guarded(remove),
 }
 """By the word on the command line."""
@@ -161,6 +169,27 @@ def _upstream(config: Config, kind: str, name: str) -> UpstreamConfig:
     raise Refused(f"{problem} of kind {kind} that can have such files; name one with --upstream: {names}.")
 
 
+def _chosen(scene: Scene, config: Config, instead: str) -> list[_Kept]:
+    """Return the credentials that are named, all of which lie in files; raises Refused."""
+    known = [one for upstream in config.upstreams for one in _kept(upstream)]
+    chosen: list[_Kept] = []
+    for name in scene.wish.names:
+        exact = [one for one in known if f"{one.upstream}/{one.name}" == name]
+        fitting = exact or [one for one in known if one.name == name]
+        if len(fitting) != 1:
+            several = ", ".join(f"{one.upstream}/{one.name}" for one in fitting)
+            raise Refused(f"{name!r} is {f'several: name one of {several}' if fitting else 'no credential'}.")
+        if fitting[0].remove is None:
+            raise Refused(f"{name!r} stands in {config.source}; {instead}.")
+        chosen.append(fitting[0])
+    return chosen
+
+
+def _terms(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the options say of how much a credential is used, as its file's members."""
+    return dict(given[name] for name in ("weight", "priority", "max-concurrent") if given[name] is not None)
+
+
 def _kept(upstream: UpstreamConfig) -> Iterator[_Kept]:
     for name in (one.name for some in (upstream.credentials, upstream.cloud, upstream.accounts) for one in some):
         yield _Kept(upstream.name, name, None)
@@ -169,16 +198,19 @@ def _kept(upstream: UpstreamConfig) -> Iterator[_Kept]:
     directory, seal = Path(upstream.credentials_dir), seal_of(upstream.credentials_key)
     if upstream.oauth is None:
         for key in keyfiles.load(directory, upstream.kind, seal):
-            yield _Kept(upstream.name, key.name, key.path.unlink)
+            yield _Kept(upstream.name, key.name, key.path.unlink, partial(keyfiles.save_given, key, seal=seal))
     else:
         for account in store.load(directory, seal):
-            yield _Kept(upstream.name, account.name, partial(store.remove, account, seal))
+            change = partial(store.save_given, account, seal=seal)
+            yield _Kept(upstream.name, account.name, partial(store.remove, account, seal), change)
 
 
-def _entry(account: store.Account) -> dict[str, str]:
+def _entry(account: store.Account) -> dict[str, Any]:
     email = account.email or (account.name if "@" in account.name else "")
     told = {"name": account.name if account.name != email else "", "email": email, "project": account.project}
-    return {**{key: value for key, value in told.items() if value}, "refresh_token": account.refresh_token.reveal()}
+    named = {key: value for key, value in told.items() if value}
+    # Other programs take no notice of the last ones.
+    return {**named, "refresh_token": account.refresh_token.reveal(), **account.given.members()}
 
 
 def _text(source: str) -> str:

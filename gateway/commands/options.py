@@ -145,6 +145,20 @@ put right.  These two stay out until `accounts clear`."""
     what = "UPSTREAM"
 
 
+def _term(member: str) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        from gateway.accounts.given import typed
+
+        return member, typed(member, text)
+
+    return read
+
+
+_TERMS: list[list[Any]] = [
+    ["weight", "w", None, "Its share among its equals; above 0.", _term("weight")],
+    ["priority", None, None, "Lower is preferred, higher is a fallback.", _term("priority")],
+    ["max-concurrent", None, None, "Requests at a time; 0 for no limit.", _term("max_concurrent")],
+]
 _UPSTREAM = ["upstream", "u", None, "The upstream, where several are of the kind."]
 
 
@@ -156,12 +170,13 @@ class AddOptions(_Placed):
 Add an API key (--key-file) or a service account (--service-account) under a name, as a file in the upstream's
 credentials_dir; `antigravity login` adds a Google account.  One of that name is replaced.  A key is never an argument,
 which others on this machine could see."""
-    optParameters = [  # noqa: RUF012
+    optParameters: list[list[Any]] = [  # noqa: RUF012
         *_Placed.optParameters,
         _UPSTREAM,
         ["key-file", "k", None, "A file that holds the API key; - for standard input."],
         ["service-account", "s", None, "A service account's key file, in JSON; - for standard input."],
         ["project", "p", None, "The Google project; a service account has one of its own."],
+        *_TERMS,
     ]
     action = "add"
     names_least = names_most = 1
@@ -206,6 +221,21 @@ to standard output for -."""
             raise usage.UsageError("export takes --output FILE; see --help.")
 
 
+class SetOptions(_Several):
+    """What may follow ``accounts set``."""
+
+    longdesc = """
+Say how much credentials that lie in files are used: weight, priority, requests at a time.  ``default`` for a value
+takes what is said in the file out of it: the upstream's counts again.  A gateway that is running follows."""
+    action = "set"
+    optParameters: list[list[Any]] = [*_Placed.optParameters, *_TERMS]  # noqa: RUF012
+
+    def postOptions(self) -> None:
+        """Want to be told something."""
+        if all(self[name] is None for name, *_ in _TERMS):
+            raise usage.UsageError("set takes --weight, --priority or --max-concurrent; see --help.")
+
+
 class RemoveOptions(_Several):
     """What may follow ``accounts remove``."""
 
@@ -243,6 +273,7 @@ has it, or what logs call it.  Exit status: 0 if all went well, 1 if not, 78 if 
         ("add", None, AddOptions, "Add an API key or a service account."),
         ("import", None, ImportOptions, "Add Google accounts from a file of other programs."),
         ("export", None, ExportOptions, "Write Google accounts to such a file."),
+        ("set", None, SetOptions, "Say how much some that lie in files are used."),
         ("remove", None, RemoveOptions, "Remove some that lie in files."),
         ("disable", None, DisableOptions, "Use some no more."),
         ("enable", None, EnableOptions, "Use them again."),

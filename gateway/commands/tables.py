@@ -11,20 +11,25 @@ from typing import Any
 Row = Mapping[str, Any]
 
 HEADER = ("ACCOUNT", "KIND", "STATE", "WHY", "UNTIL", "QUOTA LEFT", "LAST USED", "IN LOGS AS")
+TERMS = "TERMS"
+"""One more column, where a credential has other terms than most."""
 NONE = "-"
 
 
 def accounts(rows: Iterable[Row], now: float) -> str:
     """Return the table of ``accounts list``; a credential that rests for several models takes a line for each."""
-    lines: list[Sequence[str]] = [HEADER]
+    rows = list(rows)
+    told = any(terms(row) != NONE for row in rows)
+    lines: list[Sequence[str]] = [(*HEADER, TERMS) if told else HEADER]
     links: list[str] = []
     for row in rows:
         name = full_name(row)
-        tail = (quota(row["quota"]), ago(row["last_used"], now), row["label"] if row["label"] != name else NONE)
+        tail = [quota(row["quota"]), ago(row["last_used"], now), row["label"] if row["label"] != name else NONE]
+        tail += [terms(row)] if told else []
         if row["models"] and not row["reason"]:
             first, *others = row["models"]
             lines.append((name, row["kind"], row["state"], *_rest(first, now), *tail))
-            lines += [("", "", other["state"], *_rest(other, now), "", "", "") for other in others]
+            lines += [("", "", other["state"], *_rest(other, now), *("" for _ in tail)) for other in others]
         else:
             why = "by an operator" if row["state"] == "disabled" else row["reason"] or NONE
             lines.append((name, row["kind"], row["state"], why, until(row), *tail))
@@ -36,6 +41,18 @@ def accounts(rows: Iterable[Row], now: float) -> str:
 def full_name(row: Row) -> str:
     """Return the name that tells a credential from all others."""
     return f"{row['upstream']}/{row['name']}"
+
+
+def terms(row: Row) -> str:
+    """Return how much a credential is used, as far as that is not how most are."""
+    told = []
+    if row["weight"] != 1:
+        told.append(f"weight {row['weight']:g}")
+    if row["priority"]:
+        told.append(f"priority {row['priority']}")
+    if row["max_concurrent"]:
+        told.append(f"at most {row['max_concurrent']} at a time")
+    return ", ".join(told) or NONE
 
 
 def until(row: Row) -> str:

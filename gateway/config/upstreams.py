@@ -16,6 +16,9 @@ from gateway.config.proxies import proxy_server
 from gateway.config.secrets import located, sealing_key, secret
 from gateway.config.urls import base_url
 from gateway.config.values import (
+    CONCURRENT_MOST,
+    PRIORITY_MOST,
+    WEIGHT_MOST,
     CloudCredentialConfig,
     CredentialConfig,
     EnvelopeConfig,
@@ -123,9 +126,9 @@ def _upstream(name: str, node: Node, state_dir: str) -> UpstreamConfig:
 
 def _terms(fields: Fields, default: Terms) -> Terms:
     return Terms(
-        optional(fields, "weight", lambda n: n.number(1000), default.weight),
-        optional(fields, "priority", lambda n: n.integer(-1000, 1000), default.priority),
-        optional(fields, "max_concurrent", lambda n: n.integer(0, 10**6), default.max_concurrent),
+        optional(fields, "weight", lambda n: n.number(WEIGHT_MOST), default.weight),
+        optional(fields, "priority", lambda n: n.integer(-PRIORITY_MOST, PRIORITY_MOST), default.priority),
+        optional(fields, "max_concurrent", lambda n: n.integer(0, CONCURRENT_MOST), default.max_concurrent),
     )
 
 

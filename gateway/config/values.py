@@ -10,6 +10,9 @@ from gateway.calls import DEFAULT_TERMS, Secret, Terms
 from gateway.config import listeners
 
 MIB = 1024 * 1024
+WEIGHT_MOST = 1000.0
+PRIORITY_MOST = 1000
+CONCURRENT_MOST = 10**6
 DEFAULT_LISTEN = ("tcp:8045:interface=127.0.0.1",)
 DEFAULT_ADMIN_LISTEN = ("tcp:8046:interface=127.0.0.1",)
 

@@ -184,6 +184,7 @@ class Oversight:
             ],
             "last_used": at(standings.usage.last_used(credential)),
             "in_flight": standings.usage.load(credential)[0],
+            **attrs.asdict(credential.terms),
         }
 
 
