@@ -22,6 +22,7 @@ from gateway.edge.gate import Gate
 from gateway.edge.hosts import Hosts
 from gateway.edge.keys import ANONYMOUS, KeyRing, identity
 from gateway.edge.origins import Origins
+from gateway.edge.proxies import Proxies
 from gateway.edge.site import GatewaySite
 from gateway.members import Members
 from gateway.routing.attempts import Router
@@ -197,6 +198,7 @@ def _gate(config: Config) -> Gate:
         KeyRing(proxy.operator_keys),
         Hosts.build(proxy.hosts, (listeners.parse(one).interface for one in proxy.listen)),
         Origins(frozenset(proxy.origins)),
+        Proxies.build(proxy.trusted_proxies),
     )
 
 

@@ -34,6 +34,7 @@ from gateway.edge.gate import Gate
 from gateway.edge.hosts import Hosts
 from gateway.edge.keys import KeyRing
 from gateway.edge.origins import Origins
+from gateway.edge.proxies import Proxies
 from gateway.edge.site import GatewaySite
 from gateway.routing.attempts import Router
 from gateway.routing.catalog import Aliases, Catalog
@@ -494,6 +495,7 @@ class Edge:
         done_marker: DoneMarker = DoneMarker.AUTO,
         hosts: Sequence[str] = (),
         origins: Sequence[str] = (),
+        trusted_proxies: Sequence[str] = (),
         timeouts: Timeouts | None = None,
         answers_half_closed: bool = False,
         **changes: Any,
@@ -514,6 +516,7 @@ class Edge:
             limits.target,
             hosts=Hosts.build(hosts),
             origins=Origins(frozenset(origins)),
+            proxies=Proxies.build(trusted_proxies),
         )
         ids = (f"id-{number}" for number in itertools.count(1))
         resource = api.build(routing, clock, done_marker)

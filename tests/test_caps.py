@@ -15,6 +15,7 @@ from gateway.config import Limits
 from gateway.edge.allowance import Allowances
 from gateway.edge.guesses import Guesses, network
 from gateway.edge.overflow import TOLD_MOST, TOLD_SECONDS
+from gateway.edge.proxies import NO_PROXIES, Proxies
 from gateway.process.descriptors import RESERVED, connections_within
 from tests.fakes import BODY, SSE, Client, Edge, FakeExchange, Transport, event, ok, parse, sse
 from tests.test_edge import PATH
@@ -295,6 +296,40 @@ class GuessTests(CapCase):
             ("local", "local", True),
         ):
             self.assertEqual(network(one) == network(other), same, (one, other))
+
+    def test_a_clients_word_about_its_address_is_not_taken(self) -> None:
+        """S18, L13: a new X-Forwarded-For with each guess is still one address."""
+        self.begin(keys=("right-key",))
+        found = [self.tries(1, WRONG, ("X-Forwarded-For", f"10.1.0.{number}"))[0] for number in range(12)]
+        self.assertEqual(found, [401] * 10 + [429] * 2)
+        self.assertEqual({end.journal.peer for end in self.world.recorder.ends}, {"192.168.1.1"})
+
+    def test_a_listed_proxys_word_is_taken(self) -> None:
+        """S18: each client behind it has its own bucket and its own line in the log."""
+        self.begin(keys=("right-key",), trusted_proxies=["192.168.1.0/24"])
+        self.assertEqual(self.tries(11, WRONG, ("X-Forwarded-For", "10.1.0.1"))[-1], 429)
+        self.assertEqual(self.tries(1, WRONG, ("X-Forwarded-For", "10.1.0.2")), [401])
+        self.assertEqual({end.journal.peer for end in self.world.recorder.ends}, {"10.1.0.1", "10.1.0.2"})
+
+    def test_addresses_are_believed_from_the_end_as_far_as_listed_proxies_wrote_them(self) -> None:
+        """S18: what a client itself wrote in front is not looked at."""
+        proxies = Proxies.build(["10.0.0.0/24", "2001:db8::/64", "unix"])
+        for peer, forwarded, client in (
+            ("10.0.0.1", [b"1.1.1.1"], "1.1.1.1"),
+            ("10.0.0.1", [b"6.6.6.6, 1.1.1.1"], "1.1.1.1"),
+            ("10.0.0.1", [b"6.6.6.6", b"1.1.1.1, 10.0.0.2"], "1.1.1.1"),
+            ("10.0.0.1", [b"10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+            ("10.0.0.1", [b"1.1.1.1:5000"], "1.1.1.1"),
+            ("2001:db8::1", [b"[2001:db8:1::1]:80"], "2001:db8:1::1"),
+            ("::ffff:10.0.0.1", [b"::ffff:1.1.1.1"], "1.1.1.1"),
+            ("local", [b"1.1.1.1"], "1.1.1.1"),
+            ("10.0.0.1", [b"1.1.1.1, unknown"], "10.0.0.1"),
+            ("10.0.0.1", [b"\xff"], "10.0.0.1"),
+            ("10.0.0.1", [], "10.0.0.1"),
+            ("10.0.1.1", [b"1.1.1.1"], "10.0.1.1"),
+        ):
+            self.assertEqual(proxies.client(peer, forwarded), client, (peer, forwarded))
+        self.assertEqual(NO_PROXIES.client("local", [b"1.1.1.1"]), "local")
 
     @given(st.lists(st.tuples(st.floats(0, 100), st.integers(1, 50)), max_size=100))
     def test_who_waits_as_told_may_guess_again(self, steps: list[tuple[float, int]]) -> None:

@@ -240,6 +240,8 @@ ERRORS: tuple[tuple[str, str, str], ...] = (
     ("proxy: {hosts: ['https://a.example']}\n" + STUDIO, "proxy.hosts[0]", "without scheme and port"),
     ("proxy: {hosts: ['*']}\n" + STUDIO, "proxy.hosts[0]", "without scheme and port"),
     ("proxy: {hosts: ['a.*.example']}\n" + STUDIO, "proxy.hosts[0]", "without scheme and port"),
+    ("proxy: {trusted_proxies: [x]}\n" + STUDIO, "proxy.trusted_proxies[0]", "10.0.0.0/24"),
+    ("proxy: {trusted_proxies: [10.0.0.1/24]}\n" + STUDIO, "proxy.trusted_proxies[0]", "no address or network"),
     ("proxy: {origins: ['*']}\n" + STUDIO, "proxy.origins[0]", "never * or null"),
     ("proxy: {origins: ['null']}\n" + STUDIO, "proxy.origins[0]", "never * or null"),
     ("proxy: {origins: ['a.example']}\n" + STUDIO, "proxy.origins[0]", "https://app.example.org"),
@@ -439,6 +441,9 @@ class Reading(Files):
         self.assertEqual(
             proxy.hosts, ("gateway.example.org", "*.example.org", "10.0.0.1", "fe80::1", "2001:db8::2")
         )
+        text = "proxy: {trusted_proxies: [10.0.0.5, 10.1.0.0/16, '2001:db8::/64', unix]}\n"
+        trusted = self.load(text + STUDIO).proxy.trusted_proxies
+        self.assertEqual(trusted, ("10.0.0.5/32", "10.1.0.0/16", "2001:db8::/64", "unix"))
         self.assertEqual(proxy.origins, ("https://app.example", "http://a.example:8080", "chrome-extension://abc"))
 
     def test_amounts_are_seconds_and_bytes(self) -> None:

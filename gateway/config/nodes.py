@@ -22,6 +22,7 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
         "operator_key",
         "hosts",
         "origins",
+        "trusted_proxies",
         "half_close",
         "done_marker",
         "client_ca",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
-from gateway.config import authority, document, listeners
+from gateway.config import callers, document, listeners
 from gateway.config.admin import admin
 from gateway.config.errors import ConfigError
 from gateway.config.nodes import Context, Fields, Node, optional
@@ -136,8 +136,9 @@ def _proxy(node: Node) -> ProxyConfig:
             optional(fields, "done_marker", lambda n: n.choice([m.value for m in DoneMarker]), "auto"),
         ),
         optional(fields, "operator_key", digests, default.operator_keys),
-        optional(fields, "hosts", _hosts, default.hosts),
-        optional(fields, "origins", _origins, default.origins),
+        optional(fields, "hosts", callers.hosts, default.hosts),
+        optional(fields, "origins", callers.origins, default.origins),
+        optional(fields, "trusted_proxies", callers.trusted_proxies, default.trusted_proxies),
         optional(fields, "half_close", lambda n: n.choice(HALF_CLOSES), default.half_close),
         optional(fields, "client_ca", _path, default.client_ca),
     )
@@ -193,34 +194,6 @@ def _listen(node: Node) -> tuple[str, ...]:
         found.append(item.value)
     if not found:
         raise node.error("the list is empty", "name a listener, or remove the key for the default")
-    return tuple(found)
-
-
-def _hosts(node: Node) -> tuple[str, ...]:
-    found = []
-    for item in node.items():
-        text = item.text().strip()
-        wildcard, name = ("*.", text[2:]) if text.startswith("*.") else ("", text)
-        # An IPv6 address may be written without the brackets that Host has.
-        plain = authority.host(f"[{name}]" if name.count(":") > 1 and "[" not in name else name)
-        if plain is None or (":" in name and ":" not in plain):
-            raise item.error(
-                "this is no name of a host", "write gateway.example.org or *.example.org, without scheme and port"
-            )
-        found.append(wildcard + plain)
-    return tuple(found)
-
-
-def _origins(node: Node) -> tuple[str, ...]:
-    found = []
-    for item in node.items():
-        text = item.text().strip()
-        plain = authority.origin(text)
-        if plain is None:
-            raise item.error(
-                "this is no origin of web pages", "write such as https://app.example.org, without path; never * or null"
-            )
-        found.append(plain)
     return tuple(found)
 
 

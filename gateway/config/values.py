@@ -54,6 +54,8 @@ class ProxyConfig:
     below it."""
     origins: tuple[str, ...] = ()
     """Browser origins whose pages may use the gateway, in plain form."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks whose X-Forwarded-For is believed, and ``unix``."""
     half_close: str = "leave"
     """``leave`` or ``answer``: what a client's FIN is before its answer is complete."""
     client_ca: str = ""

@@ -11,6 +11,7 @@ from gateway.dialects.paths import BadPath, normalise
 from gateway.edge.hosts import LOOPBACK_HOSTS, Hosts
 from gateway.edge.keys import ANONYMOUS, NO_KEYS, KeyRing
 from gateway.edge.origins import NO_BROWSER, NO_ORIGINS, Browser, Origins
+from gateway.edge.proxies import NO_PROXIES, Proxies
 
 HEALTH = "/healthz"
 KEY_INVALID = "CLIENT_KEY_INVALID"
@@ -68,6 +69,7 @@ class Gate:
     """The keys whose bearer may name a credential."""
     hosts: Hosts = LOOPBACK_HOSTS
     origins: Origins = NO_ORIGINS
+    proxies: Proxies = NO_PROXIES
 
     def judge(self, head: Head) -> Admitted:
         """Return the admitted request; raises GatewayError with what to tell the client."""

@@ -30,6 +30,7 @@ from gateway.edge.gathering import Gathering
 from gateway.edge.guesses import Guesses
 from gateway.edge.keys import carried
 from gateway.edge.origins import NO_BROWSER, Browser
+from gateway.edge.proxies import LOCAL
 from gateway.edge.room import Room
 
 LINGER_SECONDS = 15.0
@@ -109,7 +110,7 @@ class GatewayRequest(Answering):
             request_id=self.gateway.new_id(),
             method=method.decode("latin-1"),
             path=self.path.decode("latin-1"),
-            peer=_host(self.getClientAddress()),
+            peer=self.gate.proxies.client(_host(self.getClientAddress()), named.get(b"x-forwarded-for", ())),
             started=self.gateway.clock.seconds(),
         )
         self.gateway.opened()
@@ -297,4 +298,4 @@ def _local(address: object) -> str:
 
 
 def _host(address: object) -> str:
-    return address.host if isinstance(address, IPv4Address | IPv6Address) else "local"
+    return address.host if isinstance(address, IPv4Address | IPv6Address) else LOCAL
