@@ -85,3 +85,32 @@ class PipeliningTests(DaemonCase):
         first, second = await self.asked(kept + post(GENERATE, "last", "HTTP/1.0"))
         self.assertEqual([first.headers["connection"], second.headers["connection"]], ["keep-alive", "close"])
         self.assertIn("last", said(second))
+
+
+class RefusalTests(DaemonCase):
+    async def refused(self, data: bytes, more: bytes) -> Answer:
+        """Send a beginning and then much more, and return the answer that came meanwhile."""
+        connection = await self.daemon.connect()
+        connection.write(data)
+        for _ in range(40):
+            connection.write(more)
+        await connection.has(b"\r\n\r\n{")
+        answer, _ = parse(bytes(connection.received))
+        self.assertFalse(connection.reset)
+        connection.leave()
+        return answer
+
+    async def test_a_refusal_is_seen_by_who_is_still_sending(self) -> None:
+        """Megabytes on the way do not cost the client the reason (L7, L8, L9)."""
+        self.daemon, simulator = await self.both()
+        start = f"POST {GENERATE} HTTP/1.1\r\nHost: localhost\r\n".encode()
+        for data, more, reason in (
+            (start + b"X-Long: ", b"a" * 100_000, "HEAD_TOO_LARGE"),
+            (start + b"Content-Length: 4e6\r\n\r\n", bytes(100_000), "CONTENT_LENGTH_INVALID"),
+            (start + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello!\r\n", bytes(100_000), "CHUNK_INVALID"),
+            (start + b"Content-Length: 999999999\r\n\r\n", bytes(100_000), "BODY_TOO_LARGE"),
+        ):
+            answer = await self.refused(data, more)
+            self.assertEqual(answer.json["error"]["details"][0]["reason"], reason)
+            self.assertEqual((answer.headers["connection"], answer.whole), ("close", True))
+        self.assertEqual(await simulator.requests(), [])
