@@ -75,7 +75,7 @@ AIMS: Sequence[Aim] = (
     Aim("memory per 1,000 open streams, MB", _median("memory-streams"), 20, 12),
     Aim("5,000 streams, cores", _median("crowd-cpu"), 0.8, 0.5),
     Aim("5,000 streams, event lag p99, ms", _median("crowd-p99"), 200, 100),
-    Aim("20 MB body, longest wait of another request, ms", _median("wait-20mb"), 20, 20),
+    Aim("20 MB body, longest wait of another request, median of several bodies, ms", _median("wait-20mb"), 20, 20),
     Aim("20 MB body, peak memory in bodies", _median("peak-20mb", MEGABYTES), 2.5, 1.5),
     Aim("20 MB body, CPU, times less than json alone", _cheaper("cpu-20mb", JSON), 10, 20, True),
     Aim("TLS upstream, times the cost over plain HTTP", _tls, 1.3, 1.15),

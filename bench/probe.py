@@ -28,7 +28,12 @@ def main() -> None:
     parser.add_argument("port", type=int)
     port = parser.parse_args().port
     over = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+
+    def watch() -> None:
+        sys.stdin.read()
+        over.set()
+
+    threading.Thread(target=watch, daemon=True).start()
     waits: list[float] = []
     connection = _connect(port)
     print("ready", flush=True)

@@ -127,7 +127,7 @@ def _portkey_face(ground: ours.Ground) -> faces.Face:
 
 
 def _portkey_version() -> str:
-    return "Portkey " + json.loads((_portkey() / "package.json").read_text("utf-8"))["version"]
+    return f"Portkey {json.loads((_portkey() / 'package.json').read_text('utf-8'))['version']}"
 
 
 def _gateway_version() -> str:

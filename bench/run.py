@@ -26,7 +26,6 @@ import ours
 import race
 import relays
 import report
-import rounds
 import stages
 
 
@@ -82,10 +81,7 @@ def main() -> int:
     # The processes are stopped on the way out, whoever ends this one.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     options = arguments()
-    size = stages.SHORT if options.short else stages.FULL
-    if not options.all:
-        # With two relays there is time for more of each.
-        size = attrs.evolve(size, rounds=_MORE_SHORT if options.short else _MORE)
+    size = stages.size(short=options.short, many=len(options.only) > 2)
     ours.file_limit()
     board = figures.Figures(machine.machine(), attrs.asdict(size))
     try:
@@ -106,9 +102,6 @@ def main() -> int:
         guard.record(board)
     return guard.check(board) if options.guard else 0
 
-
-_MORE = rounds.Size(rounds=7, unary_requests=4000, burst_streams=100, paced_events=250, timed_requests=200)
-_MORE_SHORT = rounds.Size(rounds=3, unary_requests=1000, burst_streams=40, paced_events=100, timed_requests=80)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -62,13 +62,21 @@ SHORT = Size(
     streams_seconds=3.0,
     starts=1,
 )
+_PAIR = rounds.Size(rounds=7, unary_requests=4000, burst_streams=100, paced_events=250, timed_requests=120)
+_PAIR_SHORT = rounds.Size(rounds=3, unary_requests=1000, burst_streams=40, paced_events=100, timed_requests=80)
+
+
+def size(*, short: bool, many: bool) -> Size:
+    """Return the size of a run; where few take part there is time for more of each."""
+    whole = SHORT if short else FULL
+    return whole if many else attrs.evolve(whole, rounds=_PAIR_SHORT if short else _PAIR)
 
 
 @attrs.define(eq=False)
 class Run:
     """One run: who takes part, on which upstream, and what was seen so far."""
 
-    relays: Sequence[relays.Relay]
+    contestants: Sequence[relays.Relay]
     upstream: ours.Upstream
     size: Size
     directory: Path
@@ -84,7 +92,7 @@ class Run:
 
     def enter_all(self) -> None:
         """Start everybody; who does not start or answers wrongly is out, and the figures say so."""
-        for relay in self.relays:
+        for relay in self.contestants:
             try:
                 ground = self.upstream.ground()
                 entrant = race.enter(relay, ground, self.stack)
@@ -111,7 +119,7 @@ class Run:
             for kind in kinds:
                 self.board.fail(kind, name, str(error) or type(error).__name__)
 
-    def rounds(self) -> None:
+    def measure_rounds(self) -> None:
         """CPU and times, in turns."""
         over_tls = []
         for entrant in self.plain if self.with_tls else []:
@@ -124,11 +132,11 @@ class Run:
                 over_tls.append(race.enter(relay, self.upstream.ground(tls=True), self.stack))
         asyncio.run(rounds.Rounds(self.plain, over_tls, self.direct, self.size.rounds, self.board).run())
 
-    def bodies(self) -> None:
+    def measure_bodies(self) -> None:
         """Inline images."""
         bodies.run(self.plain, self.size.bodies, self.size.bodies_rounds, self.board)
 
-    def throughput(self) -> None:
+    def measure_throughput(self) -> None:
         """Requests a second, of one process and of two."""
         for _ in range(self.size.wrk_rounds):
             for target in (self.direct, *(entrant.target for entrant in self.plain)):
@@ -154,7 +162,7 @@ class Run:
     def _wrk(self, target: Target) -> float:
         return throughput.requests_a_second(target, self.size.wrk_seconds, self.directory)
 
-    def crowd(self) -> None:
+    def measure_crowd(self) -> None:
         """Memory per stream, and thousands of streams; each relay starts anew, so that its heap is not used yet."""
         size = self.size
         ramp, watched = size.streams_ramp_seconds, size.streams_seconds
@@ -179,7 +187,7 @@ class Run:
         for kind, share in (("crowd-p50", 0.5), ("crowd-p99", 0.99)):
             self.board.add(kind, name, 1000 * figures.percentile(seen.lags_seconds, share))
 
-    def starts(self) -> None:
+    def measure_starts(self) -> None:
         """From nothing to the first right answer."""
         for _ in range(self.size.starts):
             for entrant in self.plain:
@@ -189,9 +197,9 @@ class Run:
 
 
 STAGES: Mapping[str, Callable[[Run], None]] = {
-    "rounds": Run.rounds,
-    "bodies": Run.bodies,
-    "throughput": Run.throughput,
-    "crowd": Run.crowd,
-    "starts": Run.starts,
+    "rounds": Run.measure_rounds,
+    "bodies": Run.measure_bodies,
+    "throughput": Run.measure_throughput,
+    "crowd": Run.measure_crowd,
+    "starts": Run.measure_starts,
 }

@@ -196,7 +196,7 @@ class Backend(protocol.Protocol):
 
 def dechunked(buffer: bytes, position: int) -> tuple[bytes, int] | None:
     """Return a chunked body and where it ends, or None while it is not whole."""
-    pieces = []
+    pieces: list[bytes] = []
     while (line_end := buffer.find(b"\r\n", position)) >= 0:
         size = int(buffer[position:line_end].partition(b";")[0], 16)
         start, position = line_end + 2, line_end + 2 + size + 2
