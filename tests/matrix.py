@@ -28,6 +28,8 @@ PASSED, NOT_RUN = "passed", "not run"
 
 MODES = {"T": "in memory", "P": "real process", "X": "outside corpus or tool"}
 _ID = re.compile(r"\b([UCKLP][0-9]{1,2})(?:/([A-Z]))?\b")
+_CLAIM = re.compile(r"((?:[A-Z][0-9]{1,2}(?:/[A-Z])?(?:, )?)+)[:.]")
+"""What the docstring of a class begins with, where it speaks for all of its tests."""
 _TEST = re.compile(r"    (test\w+) \.\.\.(?: |$)")
 _RESULT = re.compile(r"\[(OK|FAIL|ERROR|SKIPPED|TODO)\]$")
 _ENTRY = re.compile(r"\* ([TPX]) ``([\w.]+)``: (.+)")
@@ -75,10 +77,13 @@ def proofs() -> set[Proof]:
 
 
 def _of(case: type[unittest.TestCase]) -> Iterable[Proof]:
+    begins = _CLAIM.match(inspect.getdoc(case) or "")
+    common = _ID.findall(begins[1]) if begins else []
     for method in dir(case):
         if not method.startswith("test"):
             continue
-        for fault, mode in _ID.findall(inspect.getdoc(getattr(case, method)) or ""):
+        own = _ID.findall(inspect.getdoc(getattr(case, method)) or "")
+        for fault, mode in [*common, *own]:
             test = f"{case.__module__}.{case.__qualname__}.{method}".removeprefix("tests.")
             yield Proof(fault, mode or getattr(case, "mode", "T"), test)
 
@@ -188,7 +193,7 @@ def _summary(claims: Sequence[Proof], outcome: Mapping[str, str]) -> Iterable[st
             told = f"{passed}" if passed == len(results) else f"{passed} of {len(results)}"
             if not results:
                 told = "waits" if fault.waits and mode in fault.modes else "open" if mode in fault.modes else ""
-            yield f"     - {told}\n"
+            yield f"     - {told}".rstrip() + "\n"
 
 
 def claimed() -> list[Proof]:

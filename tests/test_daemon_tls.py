@@ -60,3 +60,9 @@ class CertificateTests(UpstreamCase):
         answer = await daemon.ask("/v1beta/models/gemini-2.5-flash:generateContent", prompt())
         self.assertEqual((answer.status, answer.reasons[0]), (502, "UPSTREAM_TLS"))
         self.assertEqual(sum(asked.received for asked in upstream.connections), 0)
+
+
+class StockCertificateTests(CertificateTests):
+    """The same through Twisted's own agent."""
+
+    agent = "stock"

@@ -8,6 +8,7 @@ import zlib
 from twisted.internet.task import deferLater
 
 from tests.processes import (
+    DEADLINE_SECONDS,
     GENERATE,
     POLL_SECONDS,
     SSE,
@@ -53,8 +54,25 @@ class RoadTests(UpstreamCase):
             tried = next(one for one in answer.error["details"] if one.get("reason") == "ATTEMPTS")
             self.assertEqual(len(tried["metadata"]), 2)
 
+    async def test_kept_connection_that_closes_under_a_request_costs_nothing(self) -> None:
+        """Upstream closes a kept connection as the next request arrives: it is sent once more, on a new one (C8)."""
+
+        def answer(asked: Asked) -> None:
+            if len(asked.heads) > 1 and not asked.heads[-1].startswith(b"GET"):
+                asked.say(b"", close=True) if self.gently else asked.say(b"", reset=True)
+            else:
+                asked.say(whole())
+
+        upstream = self.upstream(answer)
+        daemon = await self.gateway({"studio": aistudio(upstream.url)})
+        for self.gently in (True, False):
+            for _ in range(4):
+                self.assertEqual((await daemon.ask(GENERATE, prompt())).status, 200)
+        kept = [asked for asked in upstream.connections if len(asked.heads) > 1]
+        self.assertGreaterEqual(len(kept), 4, "no connection was kept")
+
     async def test_kept_connection_that_closed_meanwhile_is_not_used(self) -> None:
-        """An idle connection that upstream has closed is forgotten, not tried."""
+        """An idle connection that upstream has closed is forgotten, not tried (C8)."""
         upstream = self.upstream()
         daemon = await self.gateway({"studio": aistudio(upstream.url)})
         for number in range(1, 4):
@@ -64,6 +82,35 @@ class RoadTests(UpstreamCase):
             while not all(asked.over for asked in upstream.connections):
                 await deferLater(reactor, POLL_SECONDS)
             self.assertEqual(len(upstream.asked), number)
+
+
+class EarlyTests(UpstreamCase):
+    """Answers that do not wait for the request."""
+
+    async def test_early_refusal_is_relayed_and_the_rest_is_not_sent(self) -> None:
+        """Upstream refuses at the head of a 32 MiB request: the client sees it, and the connection closes (C17)."""
+        body = prompt("x" * 32 * MIB)
+        refusal = (
+            b'{"error":{"code":413,"message":"Request payload size exceeds the limit.","status":"INVALID_ARGUMENT"}}'
+        )
+        upstream = self.upstream()
+
+        def refuse(asked: Asked) -> None:
+            asked.transport.pauseProducing()
+            asked.say(whole(refusal, b"413 Request Entity Too Large"))
+
+        upstream.early = refuse
+        daemon = await self.gateway({"studio": aistudio(upstream.url)})
+        answer = await daemon.ask(GENERATE, body)
+        self.assertEqual((answer.status, answer.whole), (413, True))
+        self.assertEqual(answer.error["message"], "Request payload size exceeds the limit.")
+        (asked,) = [one for one in upstream.connections if any(line.startswith(b"POST") for line in one.heads)]
+        asked.transport.resumeProducing()
+        deadline = reactor.seconds() + DEADLINE_SECONDS
+        while not asked.over:
+            self.assertLess(reactor.seconds(), deadline, "the connection stays open")
+            await deferLater(reactor, POLL_SECONDS)
+        self.assertLess(asked.received, len(body))
 
 
 class FloodTests(UpstreamCase):
@@ -172,3 +219,21 @@ class StatusTests(UpstreamCase):
             answer = await daemon.ask(GENERATE, prompt())
             self.assertEqual((answer.status, answer.headers["x-antigravity-origin"]), (502, "gateway"), status)
             self.assertEqual((await daemon.ask(GENERATE, prompt())).body, ANSWER)
+
+
+class StockRoadTests(RoadTests):
+    """The same through Twisted's own agent."""
+
+    agent = "stock"
+
+
+class StockFloodTests(FloodTests):
+    """The same through Twisted's own agent."""
+
+    agent = "stock"
+
+
+class StockStatusTests(StatusTests):
+    """The same through Twisted's own agent."""
+
+    agent = "stock"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
@@ -12,7 +12,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tests.processes import MODEL, DaemonCase, reactor
+from tests.processes import MODEL, DaemonCase, Server, reactor
 
 LISTED = json.dumps(
     {"models": [{"name": f"models/{MODEL}", "supportedGenerationMethods": ["generateContent"]}]}
@@ -146,7 +146,12 @@ class Upstream(Factory):
 
 
 class UpstreamCase(DaemonCase):
-    """A test with an upstream of its own, in the test's process."""
+    """A test with an upstream of its own, in the test's process, through one of the two agents."""
+
+    agent = "gateway"
+
+    async def gateway(self, upstreams: Mapping[str, Any] | None = None, **sections: Any) -> Server:
+        return await super().gateway(upstreams, **{"wire": {"agent": self.agent}, **sections})
 
     def upstream(
         self, answer: Callable[[Asked], object] = lambda asked: asked.say(whole()), tls: Any = None
