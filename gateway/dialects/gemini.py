@@ -69,8 +69,8 @@ def framing(verb: str, query: Mapping[bytes, Sequence[bytes]], done: DoneMarker)
     return Framing.SSE, done is DoneMarker.AUTO and alt == b""
 
 
-def first_user_turn(parts: Mapping[str, msgspec.Raw]) -> bytes:
-    """Return the bytes of the first user turn's parts; a turn without a role counts as a user's.
+def first_user_turn(parts: Mapping[str, msgspec.Raw]) -> bytes | memoryview:
+    """Return the bytes of the first user turn's parts, uncopied; a turn without a role counts as a user's.
 
     ``parts`` are the members of a request; a countTokens request may hold the conversation one level down.
     Empty where there is no conversation.
@@ -83,7 +83,7 @@ def first_user_turn(parts: Mapping[str, msgspec.Raw]) -> bytes:
             return b""
         for turn in _turns(parts["contents"]):
             if bytes(turn.role) in _USER_ROLES:
-                return bytes(turn.parts)
+                return memoryview(turn.parts)
     except splice.NotAnObject:
         pass
     return b""

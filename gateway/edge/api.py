@@ -126,16 +126,14 @@ class _Api:
             )
         framing, forwards_done = gemini.framing(verb, request.args, self._done_marker)
         body = request.body()
-        large = len(body) > STEP_BYTES
+        await self._step(body)
         members = gemini.parse_body(body)
+        await self._step(body)
         session = ""
         if VERBS[verb].session:
-            if large:
-                await deferLater(self._clock, 0)
             session_id = request.header(b"x-session-id")
             session = fingerprint(request.key_id, session_id, gemini.first_user_turn(members))
-        if large:
-            await deferLater(self._clock, 0)
+            await self._step(body)
         return Call(
             request_id=request.journal.request_id,
             verb=verb,
@@ -149,6 +147,11 @@ class _Api:
             server_timeout_seconds=gemini.server_timeout(request.header(b"x-server-timeout")),
             fixed=request.fixed,
         )
+
+    async def _step(self, body: bytes) -> None:
+        """Let everybody else have a turn, if the body is a large one."""
+        if len(body) > STEP_BYTES:
+            await deferLater(self._clock, 0)
 
     @app.handle_errors(GatewayError)
     def gateway_error(self, request: Any, failure: Failure) -> None:

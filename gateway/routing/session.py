@@ -8,19 +8,20 @@ _HASHED_BYTES = 65536
 _DOMAIN = b"antigravity-gateway session\0"
 
 
-def fingerprint(key_id: str, session_id: bytes | None, first_user_turn: bytes) -> str:
+def fingerprint(key_id: str, session_id: bytes | None, first_user_turn: bytes | memoryview) -> str:
     """Return the session's fingerprint, empty where the request belongs to none.
 
     The client key's identity is mixed in, so that users whose conversations begin alike stay apart.  An
     explicit ``X-Session-Id`` wins over the first user turn, of which at most 64 KiB and the length count.
     """
     if session_id:
-        what, text = b"id\0", session_id
+        what, text = b"id\0", memoryview(session_id)
     elif first_user_turn:
-        what, text = b"turn\0", first_user_turn
+        what, text = b"turn\0", memoryview(first_user_turn)
     else:
         return ""
     digest = hashlib.sha256(_DOMAIN)
     digest.update(key_id.encode("utf-8") + b"\0" + what)
-    digest.update(str(len(text)).encode("ascii") + b"\0" + text[:_HASHED_BYTES])
+    digest.update(str(len(text)).encode("ascii") + b"\0")
+    digest.update(text[:_HASHED_BYTES])
     return digest.hexdigest()[:32]
