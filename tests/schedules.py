@@ -81,6 +81,8 @@ class Ask:
     renews: bool = False
     """Whether its last answer was a 401, after which the same credential may come once more."""
     renewed: bool = False
+    visit: int = 0
+    """When the credential of now was first asked for it."""
     fault: str = ""
     """The upstream whose server fault was its last answer."""
     over: bool = False
@@ -118,6 +120,8 @@ class Plan:
     credentials: tuple[tuple[str, int, int, bool, str], ...] = (("", 0, 0, False, "studio"),)
     """Of each: project, cap, priority, whether it has tokens that can be renewed, upstream."""
     queue: float = 0.0
+    storm: bool = False
+    """Whether the backend answers everything with 503."""
 
 
 class Alerts(FakeRecorder):
@@ -216,14 +220,14 @@ class Schedule:
             self.holds(again, "no credential twice in a request, but once with a fresh token after a 401")
             ask.renewed = True
         else:
-            ask.renewed = False
+            ask.renewed, ask.visit = False, self.steps
             if ask.fault:
                 self.retries[ask.fault] += 1
         self.holds(credential not in self.out, "none that is in quarantine")
         self.holds(credential not in self.disabled, "none that its operator took out")
         self.holds(credential.upstream not in self.halted, "none of an upstream that stands still")
         for key in self.keys(credential, ask.model):
-            self.judge_refusal(key, now)
+            self.judge_refusal(key, now, ask)
         self.judge_turn(ask)
         self.judge_retries()
         ask.served.append(credential)
@@ -235,10 +239,11 @@ class Schedule:
         self.holds(not most or self.busy(credential) <= most, "the cap holds")
         return answer
 
-    def judge_refusal(self, key: Key, now: float) -> None:
+    def judge_refusal(self, key: Key, now: float, ask: Ask) -> None:
         """A pair that was refused is left alone until its time, and then asked by one request at a time."""
         refusal = self.refusals.get(key)
-        if refusal is None:
+        if refusal is None or (ask.renewed and refusal.at < ask.visit):
+            # What was allowed before the 401 is allowed with the fresh token, if nothing came between.
             return
         self.holds(now >= refusal.not_before - EXACT, f"no call to a cooling pair: {key}")
         since = [one for one in self.waiting if one.at > refusal.at and key in self.keys(one.credential, one.ask.model)]
@@ -395,6 +400,12 @@ class Schedule:
         ask.reply.cancel()
 
     def upstream_answers(self, pick: Pick[Any]) -> None:
+        if self.plan.storm:
+            self.seen["storms"] += 1
+            for one in list(self.waiting):
+                if one in self.waiting:
+                    self.fault(one, 503)
+            return
         one = pick(self.waiting)
         kind = pick(ANSWERS)
         self.seen[kind] += 1
@@ -494,7 +505,7 @@ class Schedule:
         if self.out | self.doubtful:
             yield self.the_operator_clears_one
         if self.halted:
-            yield self.the_operator_says_go
+            yield from (self.the_operator_says_go, self.the_gateway_restarts)
         if self.steps % 5 == 4:
             yield from (self.the_operator_switches_one, self.the_gateway_restarts)
 

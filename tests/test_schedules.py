@@ -26,6 +26,7 @@ CAPS = (0, 0, 1, 2)
 PRIORITIES = (0, 0, 1)
 UPSTREAMS = ("studio", "studio", "pool")
 QUEUES = (0.0, 5.0, 40.0)
+STORMS = (False,) * 7 + (True,)
 
 
 class Schedules(RuleBasedStateMachine):
@@ -42,6 +43,7 @@ class Schedules(RuleBasedStateMachine):
         ),
         renews=st.booleans(),
         queue=st.sampled_from(QUEUES),
+        storm=st.sampled_from(STORMS),
         seed=st.integers(0, 1000),
     )
     def begin(
@@ -50,10 +52,11 @@ class Schedules(RuleBasedStateMachine):
         credentials: list[tuple[str, int, int, bool, str]],
         renews: bool,
         queue: float,
+        storm: bool,
         seed: int,
     ) -> None:
         rows = tuple((*row[:3], row[3] and renews, row[4]) for row in credentials)
-        self.schedule = Schedule(Plan(strategy, rows, queue), random.Random(seed).random)
+        self.schedule = Schedule(Plan(strategy, rows, queue, storm), random.Random(seed).random)
 
     @rule(data=st.data())
     def something_happens(self, data: st.DataObject) -> None:
@@ -95,7 +98,7 @@ class ScheduleTests(SynchronousTestCase):
             held += 1
             seen += schedule.seen
         self.assertEqual(held, MANY)
-        happened = {"restarts", "probes", "refreshes", "told to come back", "token: good", "token: invalid_grant"}
+        happened = {"storms", "restarts", "probes", "refreshes", "told to come back", "token: good"}
         rare = {"halts", "probes of a day"} if LONG else set()
         self.assertLessEqual({*ANSWERS, *happened, *rare}, set(seen))
         if LONG:
@@ -113,7 +116,7 @@ class ScheduleTests(SynchronousTestCase):
             )
             for _ in range(chance.choice((1, 2, 3, 4)))
         )
-        return Plan(chance.choice(sorted(STRATEGIES)), credentials, chance.choice(QUEUES))
+        return Plan(chance.choice(sorted(STRATEGIES)), credentials, chance.choice(QUEUES), chance.choice(STORMS))
 
 
 class AmplificationTests(SynchronousTestCase):
