@@ -520,16 +520,16 @@ class RotationTests(DaemonCase):
             self.assertTrue(await daemon.child.ended_within(DEADLINE_SECONDS, reactor))
 
     async def test_expired_tokens_are_refreshed_once_for_everybody(self) -> None:
-        """Twenty requests meet a dead token: one refresh, and no client sees upstream's 401 (U4)."""
+        """A hundred requests meet a dead token: one refresh, and no client sees upstream's 401 (U4)."""
         simulator = await self.simulator()
         path, accounts = _with_accounts(self, simulator.url)
         secret(accounts / "a.json", json.dumps({"name": "a", "refresh_token": "1//first", "project": "p"}))
         daemon = await self._started(path)
         self.assertEqual((await daemon.ask(GENERATE, prompt())).status, 200)
         await simulator.control("POST", "tokens", {"expire": "*"})
-        asked = [_started(daemon.ask(GENERATE, prompt(f"Question {n}"))) for n in range(20)]
+        asked = [_started(daemon.ask(GENERATE, prompt(f"Question {n}"))) for n in range(100)]
         answers = await gatherResults(asked, consumeErrors=True)
-        self.assertEqual([answer.status for answer in answers], [200] * 20)
+        self.assertEqual([answer.status for answer in answers], [200] * 100)
         state = await simulator.control("GET", "state")
         self.assertEqual(state["refresh_calls"], 2)
 
