@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import TypeGuard
 
 import msgspec
@@ -59,17 +60,22 @@ def string(text: str) -> bytes:
     return msgspec.json.encode(text)
 
 
+@lru_cache(maxsize=256)
+def _following(name: str) -> bytes:
+    """Return what stands between the last member's value and that of the member of this name."""
+    return b"," + string(name) + b":"
+
+
 def join(parts: Iterable[tuple[str, bytes | msgspec.Raw]]) -> bytes:
     """Return the JSON object that has these members, in this order."""
-    out = bytearray(b"{")
+    pieces: list[bytes | msgspec.Raw] = []
     for name, value in parts:
-        if len(out) > 1:
-            out += b","
-        out += string(name)
-        out += b":"
-        out += value
-    out += b"}"
-    return bytes(out)
+        pieces += (_following(name), value)
+    if not pieces:
+        return b"{}"
+    pieces[0] = b"{" + bytes(pieces[0])[1:]
+    pieces.append(b"}")
+    return b"".join(pieces)
 
 
 def array(values: Iterable[bytes | msgspec.Raw]) -> bytes:

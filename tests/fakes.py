@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -93,6 +94,8 @@ class FakeExchange:
         self.paused = False
         self.aborted = False
         self.reads: list[tuple[int, float]] = []
+        self.allowed = 0.0
+        """Within how many seconds the body was to be whole, at the last read."""
         self._body = body
         self._ended = body is not None
         self._error: WireError | None = None
@@ -100,8 +103,9 @@ class FakeExchange:
         self._read: Deferred[bytes] | None = None
         self._waiting: list[bytes] = [] if body is None else [body]
 
-    async def read(self, limit: int, idle_seconds: float) -> bytes:
+    async def read(self, limit: int, idle_seconds: float, seconds: float = math.inf) -> bytes:
         self.reads.append((limit, idle_seconds))
+        self.allowed = seconds
         if self._error is not None:
             raise self._error
         if self._body is None:
@@ -227,7 +231,7 @@ class FakeTokens:
 
     def __init__(self, *tokens: str | Exception | Deferred[Any], renewable: bool = True) -> None:
         self.renewable = renewable
-        self.ready = True
+        self.ready = not (tokens and isinstance(tokens[0], Deferred))
         self.quota_project = ""
         self.prefetched = 0
         self.tokens = list(tokens)

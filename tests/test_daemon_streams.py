@@ -194,7 +194,10 @@ class BreakTests(DaemonCase):
         self.assertEqual(codes, [18, 0])
 
     async def test_break_before_the_first_event_is_another_attempt(self) -> None:
-        """What breaks before its first event has not been committed: another credential answers, whole (C7)."""
+        """What breaks before its first event has not been committed: another credential answers, whole (C7).
+
+        Where nothing at all came over a kept connection, it may be the same one's over a new connection (C8).
+        """
         daemon, simulator = await self.both("first", "second")
         for action in ("reset", "truncate"):
             for after in (None, 0):
@@ -204,7 +207,7 @@ class BreakTests(DaemonCase):
                 await simulator.clear()
         used = await simulator.credentials()
         self.assertEqual(len(used), 8)
-        self.assertTrue(all(len(set(used[n : n + 2])) == 2 for n in range(0, 8, 2)), used)
+        self.assertTrue(all(len(set(used[n : n + 2])) == 2 for n in (2, 6)), used)
 
     async def test_cut_unary_answer_is_no_answer(self) -> None:
         """A unary body shorter than its Content-Length is 502, never half an answer (C7)."""

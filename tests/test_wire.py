@@ -207,6 +207,21 @@ class AnswerTests(WireCase):
         self.agent.flush()
         self.assertEqual(self.upstream.left, 1)
 
+    def test_a_body_that_trickles_has_its_time_in_all(self) -> None:
+        """C5: however often something comes; the shorter of the two limits counts."""
+        exchange = self.answered()
+        reading = run(exchange.read(100, 10, 25))
+        for _ in range(4):
+            self.clock.advance(6)
+            self.write(b"more")
+        self.clock.advance(0.999)
+        self.assertNoResult(reading)
+        self.clock.advance(0.001)
+        self.assertEqual(self.kind(reading), "timeout-first-byte")
+        self.agent.flush()
+        self.assertEqual(self.upstream.left, 1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_a_stream_flows_to_its_receiver_and_ends(self) -> None:
         """Piece by piece, the end once."""
         exchange = self.answered()

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 
 import attrs
-from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 
 from gateway.calls import Call, Event, GatewayError, HttpRequest
@@ -92,17 +91,9 @@ class Asker:
         except WireError as error:
             return Failure(unanswered.transport(error.kind, call.streams))
 
-    async def _read(self, exchange: Exchange, limit: int, seconds: float) -> bytes:
-        """Return a body that comes within ``seconds``: of what is no stream the client gets nothing before."""
-        reading = Deferred.fromCoroutine(exchange.read(limit, self.timeouts.idle))
-        try:
-            return await reading.addTimeout(seconds, self.clock)
-        except TimeoutError:
-            raise WireError("timeout-first-byte") from None
-
     async def _judged(self, exchange: Exchange, seconds: float) -> Failure:
         try:
-            body = await self._read(exchange, ERROR_BODY_BYTES, seconds)
+            body = await exchange.read(ERROR_BODY_BYTES, self.timeouts.idle, seconds)
         except WireError:
             body = b""
         return self._refused(exchange, body)
@@ -113,7 +104,8 @@ class Asker:
         return Failure(verdict, body, _retry_after(exchange.headers.get(b"retry-after"), wall))
 
     async def _whole(self, member: Member, exchange: Exchange, seconds: float) -> Whole | Failure:
-        body = await self._read(exchange, self.limits.event, seconds)
+        # Of what is no stream the client gets nothing before it is whole.
+        body = await exchange.read(self.limits.event, self.timeouts.idle, seconds)
         try:
             event = member.upstream.unwrap(body)
         except NotAnObject:

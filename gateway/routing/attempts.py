@@ -182,7 +182,8 @@ class Router:
         now = self.clock.seconds()
         bases = sorted(member.bases, key=lambda base: self.standings.bases.until(base, run.call.model, now) > now)
         try:
-            token = await self._token(run, member, member.tokens.get)
+            tokens = member.tokens
+            token = await tokens.get() if tokens.ready else await self._token(run, member, tokens.get)
         except (TokenRevoked, TokenUnavailable) as error:
             return self._no_token(run, member, error, now)
         if not self.standings.holds(lease, self.clock.seconds()):

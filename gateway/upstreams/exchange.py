@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -41,8 +42,12 @@ class Exchange(Protocol):
     def headers(self) -> Mapping[bytes, bytes]:
         """Header fields; names are lower case, the last of a repeated field counts."""
 
-    async def read(self, limit: int, idle_seconds: float) -> bytes:
-        """Return the whole body; raises WireError, ``too-large`` beyond ``limit`` bytes."""
+    async def read(self, limit: int, idle_seconds: float, seconds: float = math.inf) -> bytes:
+        """Return the whole body; raises WireError.
+
+        ``too-large`` beyond ``limit`` bytes, ``timeout-idle`` where nothing more comes for ``idle_seconds``,
+        ``timeout-first-byte`` where it is not whole within ``seconds``.
+        """
 
     def deliver(self, receiver: Receiver) -> None:
         """Start the body's flow into ``receiver``."""

@@ -6,6 +6,7 @@ them belongs between a gateway and its backend, so ``request`` is overridden to 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -159,54 +160,79 @@ class TreqExchange(Protocol):
         transport = getattr(transport, "_producer", None) or transport
         getattr(transport, "abortConnection", transport.loseConnection)()
 
-    async def read(self, limit: int, idle_seconds: float) -> bytes:
-        """Return the whole body; raises WireError."""
+    async def read(self, limit: int, idle_seconds: float, seconds: float = math.inf) -> bytes:
+        """Return the whole body; raises WireError.  See exchange.Exchange."""
         collector = _Collector(limit, self)
         self.deliver(collector)
-        if not collector.done.called:
-            collector.timer = self._clock.callLater(idle_seconds, collector.fail, WireError("timeout-idle"))
-            collector.idle_seconds = idle_seconds
-        try:
-            return await collector.done
-        finally:
-            if collector.timer is not None and collector.timer.active():
-                collector.timer.cancel()
+        if not collector.over:
+            await collector.rest(self._clock, idle_seconds, seconds)
+        return collector.body()
 
 
 class _Collector:
-    """Gathers a body up to a limit."""
-
-    timer: IDelayedCall | None = None
-    idle_seconds = 0.0
+    """Gathers a body up to a limit; one that came with its head waits for nothing."""
 
     def __init__(self, limit: int, exchange: TreqExchange) -> None:
-        self.done: Deferred[bytes] = Deferred(lambda _: exchange.abort())
+        self.over = False
         self._exchange = exchange
         self._limit = limit
         self._chunks: list[bytes] = []
         self._size = 0
+        self._error: WireError | None = None
+        self._waiting: Deferred[None] | None = None
+        self._moved = 0.0
+        self._clock: IReactorTime | None = None
 
     def data(self, chunk: bytes) -> None:
-        if self.timer is not None:
-            self.timer.reset(self.idle_seconds)
         self._size += len(chunk)
         if self._size > self._limit:
-            self.fail(WireError("too-large"))
-        else:
-            self._chunks.append(chunk)
+            self._fail(WireError("too-large"))
+            return
+        self._chunks.append(chunk)
+        if self._clock is not None:
+            self._moved = self._clock.seconds()
 
     def ended(self, error: WireError | None) -> None:
-        if self.done.called:
-            return
-        if error is None:
-            self.done.callback(b"".join(self._chunks))
-        else:
-            self.done.errback(error)
+        if not self.over:
+            self.over = True
+            self._error = error
+            if self._waiting is not None:
+                self._waiting.callback(None)
 
-    def fail(self, error: WireError) -> None:
+    def body(self) -> bytes:
+        """Return it, when it is over; raises what kept it from being whole."""
+        if self._error is not None:
+            raise self._error
+        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+
+    async def rest(self, clock: IReactorTime, idle_seconds: float, seconds: float) -> None:
+        """Wait for its end, as long as it moves on."""
+        self._clock = clock
+        self._moved = clock.seconds()
+        end = self._moved + seconds
+        timer: IDelayedCall | None = None
+
+        def look() -> None:
+            nonlocal timer
+            idle_at = self._moved + idle_seconds
+            left = min(idle_at, end) - clock.seconds()
+            if left > 0:
+                timer = clock.callLater(left, look)
+            else:
+                self._fail(WireError("timeout-idle" if idle_at <= end else "timeout-first-byte"))
+
+        waiting: Deferred[None] = Deferred(lambda _: self._exchange.abort())
+        self._waiting = waiting
+        look()
+        try:
+            await waiting
+        finally:
+            if timer is not None and timer.active():
+                timer.cancel()
+
+    def _fail(self, error: WireError) -> None:
         self._exchange.abort()
-        if not self.done.called:
-            self.done.errback(error)
+        self.ended(error)
 
 
 def fields_of(response: IResponse) -> Mapping[bytes, bytes]:
