@@ -404,8 +404,13 @@ class Transport(StringTransport):
     def __init__(self) -> None:
         super().__init__(lenient=True)
 
+    half_closed = False
+
     def unregisterProducer(self) -> None:
         self.producer = None
+
+    def loseWriteConnection(self) -> None:
+        self.half_closed = True
 
 
 class Client:

@@ -17,7 +17,7 @@ from gateway.edge.guesses import Guesses, network
 from gateway.edge.overflow import TOLD_MOST, TOLD_SECONDS
 from gateway.edge.proxies import NO_PROXIES, Proxies
 from gateway.process.descriptors import RESERVED, connections_within
-from tests.fakes import BODY, SSE, Client, Edge, FakeExchange, Transport, event, ok, parse, sse
+from tests.fakes import BODY, SSE, Client, Edge, FakeExchange, event, ok, parse, sse
 from tests.test_edge import PATH
 
 STREAM = PATH.replace("generate", "streamGenerate") + "?alt=sse"
@@ -111,22 +111,15 @@ class BodyCapTests(CapCase):
 class ConnectionCapTests(CapCase):
     """P9: ``limits.connections``."""
 
-    def connect(self) -> Client:
-        client = Client.__new__(Client)
-        client.transport, client.gone = Half(), False
-        client.protocol = self.world.site.buildProtocol(None)
-        client.protocol.makeConnection(client.transport)
-        return client
-
     def test_a_connection_over_the_cap_is_told_503_and_closed(self) -> None:
         """P9: before it has asked for anything; the others go on, and a place that gets free is taken."""
         first = self.begin(limits=Limits(connections=1))
-        over = self.connect()
+        over = self.world.connect()
         answer, rest = parse(over.received)
         self.assertEqual((answer.status, answer.headers["retry-after"], answer.headers["connection"], rest),
                          (503, "1", "close", b""))  # fmt: skip
         self.assertEqual(answer.json["error"]["details"][0]["reason"], "OVERLOADED")
-        self.assertTrue(over.transport.half_closed)  # type: ignore[attr-defined]
+        self.assertTrue(over.transport.half_closed)
         over.send(b"GET / HTTP/1.1\r\n\r\n")
         self.assertTrue(verifyObject(IHalfCloseableProtocol, over.protocol))
         over.protocol.readConnectionLost()
@@ -142,7 +135,7 @@ class ConnectionCapTests(CapCase):
     def test_who_does_not_go_is_cut_off(self) -> None:
         """P9: it holds a descriptor for a second at most."""
         self.begin(limits=Limits(connections=1))
-        over = self.connect()
+        over = self.world.connect()
         self.world.clock.advance(TOLD_SECONDS)
         self.assertTrue(over.reset)
         over.leave()
@@ -150,21 +143,12 @@ class ConnectionCapTests(CapCase):
     def test_a_flood_is_closed_without_a_word(self) -> None:
         """P9: only so many are told at a time, and the log says it once in a while."""
         self.begin(limits=Limits(connections=1))
-        told = [self.connect() for _ in range(TOLD_MOST)]
-        silent = self.connect()
+        told = [self.world.connect() for _ in range(TOLD_MOST)]
+        silent = self.world.connect()
         self.assertEqual((silent.received, silent.reset), (b"", True))
         for client in (*told, silent):
             client.leave()
-        self.assertTrue(self.connect().received)
-
-
-class Half(Transport):
-    """A transport whose one half can be closed."""
-
-    half_closed = False
-
-    def loseWriteConnection(self) -> None:
-        self.half_closed = True
+        self.assertTrue(self.world.connect().received)
 
 
 class DescriptorTests(SynchronousTestCase):
