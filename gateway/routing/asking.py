@@ -74,6 +74,7 @@ class Asker:
     ) -> Whole | Live | Failure:
         """Return the answer, a stream with its first event; ``seconds`` is how long that may take."""
         started = self.clock.seconds()
+        exchange: Exchange | None = None
         try:
             exchange = await self.wire.open(request, seconds, member.credential.upstream)
             left = max(seconds - (self.clock.seconds() - started), 0.001)
@@ -90,6 +91,11 @@ class Asker:
             return await self._whole(member, exchange, left)
         except WireError as error:
             return Failure(unanswered.transport(error.kind, call.streams))
+        except BaseException:
+            # Nobody will take the rest of it: the client has left, or the fault is ours.
+            if exchange is not None:
+                exchange.abort()
+            raise
 
     async def _judged(self, exchange: Exchange, seconds: float) -> Failure:
         try:

@@ -65,8 +65,12 @@ class EventStream:
         waiting: Deferred[Event] = Deferred(lambda _: self.abort())
         self._first = waiting
         self._arm(seconds, "timeout-first-byte")
-        self._exchange.deliver(self)
-        return await waiting
+        try:
+            self._exchange.deliver(self)
+            return await waiting
+        except BaseException:
+            self.abort()
+            raise
 
     def attach(self, sink: Sink) -> None:
         """Commit: give ``sink`` the events held so far and let the rest follow."""
