@@ -230,7 +230,12 @@ FAULTS: Final = {
         "PX",
     ),
     "L4": Fault("a slow head or body", "A deadline for the head, a least rate for the body: 408 and close.", "X"),
-    "L5": Fault("a client that half-closes", "It has left, unless proxy.half_close says to answer it.", "P"),
+    "L5": Fault(
+        "a client that half-closes",
+        "It has left, unless proxy.half_close says to answer it.",
+        "P",
+        differs="Over TLS it has always left: Twisted's TLS knows no half-closed connection.",
+    ),
     "L6": Fault("pipelined requests", "Answered one by one, in order.", "PX"),
     "L7": Fault("ambiguous framing, forged or malformed heads", "400 and close; upstream gets nothing.", "X"),
     "L8": Fault(
@@ -260,18 +265,49 @@ FAULTS: Final = {
         "SIGTERM with requests under way",
         "Not ready, no new ones, those under way end or are cut off visibly; exit 0.",
         "P",
+        differs="The drain lasts 60 s at most unless timeouts.drain says otherwise; five minutes would outlast"
+        " most supervisors' patience.",
     ),
-    "P2": Fault("a restart", "With a socket that outlives the process nobody is refused.", "P"),
+    "P2": Fault(
+        "a restart",
+        "With a socket that outlives the process nobody is refused.",
+        "P",
+        differs="The socket is held by a parent of the test's own: systemd-socket-activate becomes the daemon and"
+        " ends with it.",
+    ),
     "P3": Fault("SIGHUP, good configuration", "Replaced at once and whole; what is under way keeps the old.", "P"),
-    "P4": Fault("SIGHUP, broken configuration", "The old stays in force; log, metric and status say why.", "P"),
-    "P5": Fault("kill -9 while state is written", "The old or the new file, never neither.", "P"),
+    "P4": Fault(
+        "SIGHUP, broken configuration",
+        "The old stays in force; log, metric and status say why.",
+        "P",
+        differs="Mutated configurations are a fuzz target's, tests/fuzz/configuration.py.",
+    ),
+    "P5": Fault(
+        "kill -9 while state is written",
+        "The old or the new file, never neither.",
+        "P",
+        differs="There is no .bak beside it: the old file stays until the new one is whole, and what cannot be"
+        " read is put aside.",
+    ),
     "P6": Fault("a disk that is full, read-only or broken", "Serves on from memory, and says so.", "P"),
     "P7": Fault("a log that is rotated, full or gone", "Reopened; no request fails of it.", "P"),
     "P8": Fault("no more descriptors", "New ones wait or are refused, those under way go on; recovers.", "P"),
     "P9": Fault("no more memory", "503 OVERLOADED before it comes to that.", "P"),
     "P10": Fault("secrets that others may read, links", "It does not start, and says what to run.", "TP"),
-    "P11": Fault("a corrupt state file", "Put aside; it starts with what is safe, and says so.", "T"),
-    "P12": Fault("a port that cannot be had", "Ends within two seconds with one line.", "P"),
+    "P11": Fault(
+        "a corrupt state file",
+        "Put aside; it starts with what is safe, and says so.",
+        "T",
+        differs="A file of a newer version ends the start with a sentence instead: to start without it would lose"
+        " what it says.",
+    ),
+    "P12": Fault(
+        "a port that cannot be had",
+        "Ends within two seconds with one line.",
+        "P",
+        differs="A taken port and an address of another machine stand for a privileged one: whoever tests as root"
+        " may take those.",
+    ),
     "P13": Fault("a fault of our own", "500 in Google's JSON without a traceback, the request's id in both.", "T"),
     "P14": Fault("a blocked reactor", "Measured, with a stack in the log.", "P"),
     "P15": Fault("SIGPIPE, SIGINT, SIGUSR1, SIGSTOP and SIGCONT", "Survived, or an orderly end.", "P"),

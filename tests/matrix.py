@@ -45,6 +45,9 @@ that is asked for it, or when this page does not name the tests as they are.
 Modes: **T** in memory with a clock of the test's own, **P** the real process on loopback, **X** a corpus or a tool from
 outside.  "Differs" says where the behaviour is not what was first asked for, or is proved in another way, and why.  The
 table counts the tests that passed; "open" is a mode that is asked for and not proved yet.
+
+What went wrong is counted by its reason (``agw_attempts_total``, ``agw_streams_truncated_total`` and the others that
+`Operate <operate.rst>`_ lists); there are no counters for single rows.
 """
 
 
