@@ -28,9 +28,6 @@ class Fault:
     """For what it waits; such a row needs no test yet."""
 
 
-OPEN: Final = frozenset[str]()
-"""What no test proves yet.  It only shrinks: a test that proves one of these takes it out."""
-
 SECTIONS: Final = {
     "U": "What upstream answers",
     "C": "Connections, time and content",

@@ -21,7 +21,7 @@ import attrs
 
 import tests
 from tests.clients.environments import REPOSITORY
-from tests.faults import FAULTS, OPEN, SECTIONS
+from tests.faults import FAULTS, SECTIONS
 
 DOCUMENT = REPOSITORY / "docs" / "faults.rst"
 PASSED, NOT_RUN = "passed", "not run"
@@ -44,7 +44,7 @@ that is asked for it, or when this page does not name the tests as they are.
 
 Modes: **T** in memory with a clock of the test's own, **P** the real process on loopback, **X** a corpus or a tool from
 outside.  "Differs" says where the behaviour is not what was first asked for, or is proved in another way, and why.  The
-table counts the tests that passed; "open" is a mode that is asked for and not proved yet.
+table counts the tests that passed.
 
 What went wrong is counted by its reason (``agw_attempts_total``, ``agw_streams_truncated_total`` and the others that
 `Operate <operate.rst>`_ lists); there are no counters for single rows.
@@ -118,13 +118,11 @@ def missing(claims: Iterable[Proof]) -> set[str]:
 
 def complaints(claims: Sequence[Proof], text: str) -> list[str]:
     """Say what is wrong with the claims and with the document."""
-    lacks = missing(claims)
     return [
         *sorted(
             {f"{proof.test} names {proof.fault}, which is no fault" for proof in claims if proof.fault not in FAULTS}
         ),
-        *(f"{entry} has no test that names it" for entry in sorted(lacks - OPEN)),
-        *(f"{entry} has a test and is listed as open in tests/faults.py" for entry in sorted(OPEN - lacks)),
+        *(f"{entry} has no test that names it" for entry in sorted(missing(claims))),
         *(f"{proof.fault}: {proof.test}: {result}" for proof, result in written(text) if result != PASSED),
     ]
 
@@ -179,9 +177,6 @@ def render(claims: Sequence[Proof], outcome: Mapping[str, str]) -> str:
                 if proof.fault == name
             ]
             parts += ["\n", *entries] if entries else ()
-            lacks = [mode for mode in fault.modes if f"{name}/{mode}" in OPEN]
-            if lacks:
-                parts.append(f"\nNot proved yet: {', '.join(lacks)}.\n")
     return "".join(parts)
 
 
@@ -195,7 +190,7 @@ def _summary(claims: Sequence[Proof], outcome: Mapping[str, str]) -> Iterable[st
             passed = results.count(PASSED)
             told = f"{passed}" if passed == len(results) else f"{passed} of {len(results)}"
             if not results:
-                told = "waits" if fault.waits and mode in fault.modes else "open" if mode in fault.modes else ""
+                told = ("waits" if fault.waits else "none") if mode in fault.modes else ""
             yield f"     - {told}".rstrip() + "\n"
 
 

@@ -55,7 +55,7 @@ class Faulty:
 class Broken(FakeExchange):
     """An answer that fails when its body is taken."""
 
-    async def read(self, limit: int, idle_seconds: float) -> bytes:
+    async def read(self, *limits: object) -> bytes:
         return failing()  # type: ignore[no-any-return]
 
     def deliver(self, receiver: Any) -> None:
