@@ -40,6 +40,18 @@ class ReadingTests(SiteCase):
             client.send(data)
             self.is_refusal(client.answer(), 400, "HTTP_MALFORMED")
 
+    def test_a_line_end_behind_a_body_begins_no_request(self) -> None:
+        """RFC 9112 section 2.2: the connection is as idle as without it, and no 408 is due."""
+        for pieces in ([MEASURED + b"\r\n"], [MEASURED, b"\r\n"]):
+            client = self.begin(ok())
+            for piece in pieces:
+                client.send(piece)
+            for _ in range(60):
+                self.world.clock.advance(1)
+            self.assertEqual((client.answer().status, client.dropped), (200, False))
+            client.send(GET)
+            self.assertEqual(client.answers()[-1].body, HEALTHY)
+
     def test_a_body_is_judged_before_any_of_it_is_kept(self) -> None:
         """L7, L8: the head's refusal comes first, and what follows it in the same piece is dropped."""
         for field, code, reason in (

@@ -20,6 +20,8 @@ TRAILERS_MOST = 8 * 1024
 UNREADABLE = b"-"
 """Stands for the method and the target of what has no readable head."""
 _HEAD_END = b"\r\n\r\n"
+_LINE_END = b"\r\n"
+"""By itself it is no beginning of a request: some clients send one behind a body."""
 
 
 class Turn(Protocol):
@@ -62,7 +64,6 @@ class ReadingChannel(PacedChannel):
         super().__init__()
         self._unread = b""
         self._searched = 0
-        self._reading = False
         self._left = 0
         """Bytes that the body still has, where its length was said."""
         self._chunks: Chunks | None = None
@@ -73,25 +74,20 @@ class ReadingChannel(PacedChannel):
     def dataReceived(self, data: bytes) -> None:
         """Take bytes; those that come while a request is worked on wait for its end.  See IProtocol."""
         self.resetTimeout()
-        self.pace.came(self._now())
+        if data != _LINE_END:
+            self.pace.came(self._now())
         if self._handlingRequest:
             # Twisted's channel keeps them and, when they are many, holds the client back.
             self.rawDataReceived(data)
             return
         self._unread = self._unread + data if self._unread else data
-        if self._reading:
-            return
-        self._reading = True
-        try:
-            while self._unread and not self._handlingRequest and self._read():
-                pass
-        finally:
-            self._reading = False
+        while self._unread and not self._handlingRequest and self._read():
+            pass
         if self._unread:
             if self._handlingRequest:
                 data, self._unread = self._unread, b""
                 self.rawDataReceived(data)
-            else:
+            elif self._unread != _LINE_END:
                 self.pace.came(self._now())
 
     def _read(self) -> bool:
