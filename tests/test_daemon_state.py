@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.clients.daemon import spawn
 from tests.clients.environments import REPOSITORY
 from tests.operator import OperatorCase
+from tests.owners import another_users
 from tests.processes import DEADLINE_SECONDS, GENERATE, DaemonCase, Server, aistudio, prompt, reactor
 
 STRACE = shutil.which("strace") or ""
@@ -61,6 +62,21 @@ class OwnershipTests(DaemonCase):
         self.assertIn(f"{state / 'lock'}: cannot be opened", printed)
         self.assertIn("remove it if no gateway runs", printed)
         self.assertEqual(os.listdir(state), ["lock"])
+
+
+if os.geteuid() == 0:
+
+    class OwnerTests(OperatorCase):
+        """Files of another user's; who is not root can make none, and tests/test_store.py has what is left."""
+
+        async def test_another_users_account_file_ends_the_start_with_the_cure(self) -> None:
+            """P10: with the status of a configuration that cannot be used, and nothing is served."""
+            await self.prepare()
+            path = another_users(self.state / "accounts" / "ann.json")
+            child = await self.run_to_end("antigravity", "--config", str(self.config))
+            self.assertEqual(child.exit_code, 78, child.printed)
+            self.assertIn(f"{path}: belongs to another user; chown it to the user that runs the gateway", child.printed)
+            self.assertIn("belongs to another user", await self.accounts("list", status=1))
 
 
 class HaltTests(OperatorCase):

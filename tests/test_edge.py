@@ -191,6 +191,16 @@ class AnswerTests(EdgeCase):
             client.post(PATH, body, ("X-Session-Id", "s"))
         self.assertEqual(len(set(self.world.wire.keys)), 1)
 
+    def test_sessions_of_two_client_keys_are_two(self) -> None:
+        """The same X-Session-Id from another client says nothing about whose conversation it is."""
+        client = self.begin(*(ok() for _ in range(4)), keys=("first-key", "second-key"))
+        for key in ("first-key", "second-key") * 2:
+            client.post(PATH, BODY, ("X-Session-Id", "s"), ("X-Goog-Api-Key", key))
+        served = self.world.wire.keys
+        self.assertEqual(len({end.journal.session for end in self.world.recorder.ends}), 2)
+        self.assertEqual((served[0], served[1]), (served[2], served[3]))
+        self.assertNotEqual(served[0], served[1])
+
     def test_server_timeout_reaches_the_router(self) -> None:
         """X-Server-Timeout; nonsense is ignored."""
         for value, limit in (("5", 5.0), ("0.5", 0.5), ("-1", 600.0), ("nan", 600.0), ("inf", 600.0), ("x", 600.0)):

@@ -1,0 +1,54 @@
+"""What operations/journal.py writes into the log about requests and credentials."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.calls import Ended, Journal
+from gateway.operations.journal import LogRecorder
+from gateway.routing.asking import Whole
+from tests.fakes import FakeWire, call, member, ok, reason, refused, retry_info, router, run
+
+
+class RecorderTests(SynchronousTestCase):
+    """One recorder, and what it is told."""
+
+    def setUp(self) -> None:
+        self.events: list[LogEvent] = []
+        globalLogPublisher.addObserver(self.events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+
+    def lines(self, level: LogLevel) -> list[str]:
+        """Return the lines of a level."""
+        return [formatEvent(event) for event in self.events if event.get("log_level") is level]
+
+    def test_every_choice_is_told_at_debug_with_who_was_out_and_why(self) -> None:
+        """A rotation has two; neither names a secret."""
+        exhausted = refused(429, "RESOURCE_EXHAUSTED", reason("RATE_LIMIT_EXCEEDED"), retry_info("30s"))
+        asked = router(FakeWire(exhausted, ok()), Clock(), member("a"), member("b"), member("c"), explains=True)
+        asked.standings.set_enabled(member("c").credential, False)
+        journal = Journal("request-1", session="s" * 32)
+        self.assertIsInstance(self.successResultOf(run(asked.run(call(), journal))), Whole)
+        LogRecorder().ended(Ended(journal, 200, "", "upstream", 0.5, 10, 20))
+        choices = [line for line in self.lines(LogLevel.debug) if " choice " in line]
+        self.assertEqual(
+            choices,
+            [
+                "request-1 choice 1: studio/a (least used) after 0.000 s of waiting, session=" + "s" * 32
+                + "; out: studio/b ok another comes first; studio/c disabled DISABLED",
+                "request-1 choice 2: studio/b (rotation) after 0.000 s of waiting, session=" + "s" * 32
+                + "; out: studio/a tried RATE_LIMIT_EXCEEDED, free in 30.0 s; studio/c disabled DISABLED",
+            ],
+        )  # fmt: skip
+
+    def test_owner_is_told_where_to_go_and_the_operator_what_stands_still(self) -> None:
+        """One alert each, at error and at critical."""
+        LogRecorder().quarantined(member("a").credential, "VALIDATION_REQUIRED", "https://verify.example/x")
+        LogRecorder().halted("studio")
+        (error,) = self.lines(LogLevel.error)
+        self.assertIn("studio/a (studio/a) is out until its operator acts: VALIDATION_REQUIRED", error)
+        self.assertTrue(error.endswith("https://verify.example/x"))
+        (critical,) = self.lines(LogLevel.critical)
+        self.assertIn("upstream studio stands still until its operator says go", critical)
