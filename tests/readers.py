@@ -12,9 +12,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from gateway.config import Limits
-from gateway.edge.gate import Admitted, Head
-from gateway.edge.keys import ANONYMOUS
-from gateway.edge.origins import NO_ORIGINS
+from gateway.edge.gate import Admitted, Gate, Head
+from gateway.edge.keys import ANONYMOUS, NO_KEYS
 from gateway.edge.site import GatewaySite
 from tests.corpora import Expected
 from tests.fakes import Client, FakeRecorder
@@ -37,16 +36,14 @@ class Taker(Resource):
 
 
 @attrs.frozen
-class OpenGate:
-    """Lets every request in that could be read, whomever it is for."""
-
-    origins = NO_ORIGINS
+class OpenGate(Gate):
+    """Lets every request in that could be read, whatever it is for."""
 
     def judge(self, head: Head) -> Admitted:
         return Admitted("/", ANONYMOUS)
 
 
-OPEN_GATE: Any = OpenGate()
+OPEN_GATE = OpenGate(NO_KEYS, False, True, Limits().body, Limits().target)
 
 
 @attrs.define(eq=False)
@@ -57,7 +54,7 @@ class Door:
     client: Client
 
     @classmethod
-    def open(cls, gate: Any = OPEN_GATE, limits: Limits | None = None) -> Door:
+    def open(cls, gate: Gate = OPEN_GATE, limits: Limits | None = None) -> Door:
         taker = Taker()
         site = GatewaySite(taker, Clock(), gate, limits or Limits(), FakeRecorder(), lambda: "id-1")
         return cls(taker, Client(site))
