@@ -1,9 +1,13 @@
-"""Fuzz targets: each module has ``one_input``, which raises where the gateway breaks a promise, and ``SEEDS``.
+"""Fuzz targets: each module has ``one_input``, which raises where the gateway breaks a promise, and ``SEEDS``; some
+have ``more_seeds`` of the corpora (``python -m tests.corpora`` fetches them).
 
 ``run.py`` drives them with atheris; ``tests/test_fuzz.py`` gives every target its seeds in the ordinary suite.
 """
 
 TARGETS: tuple[str, ...] = (
+    "heads",
+    "chunks",
+    "connections",
     "sse",
     "bodies",
     "paths",

@@ -12,6 +12,7 @@ from gateway.dialects import gemini
 from gateway.dialects.guard import DEPTH_LIMIT, NUMBER_MOST, Guard, GuardError
 from gateway.upstreams.codeassist import PROFILES
 from gateway.upstreams.kinds import build
+from tests.corpora import fetched, json_texts
 from tests.fakes import call
 from tests.fuzz.cuts import cuts
 
@@ -48,6 +49,12 @@ _CAMEL = {
     "system_instruction": "systemInstruction", "cached_content": "cachedContent", "tool_config": "toolConfig",
     "safety_settings": "safetySettings", "generation_config": "generationConfig",
 }  # fmt: skip
+
+
+def more_seeds() -> list[bytes]:
+    """JSON texts that others wrote, alone and as a member."""
+    texts = [case.text for case in json_texts() if len(case.text) < 2000] if fetched() else []
+    return [*texts, *(b'{"contents":' + text + b"}" for text in texts)]
 
 
 def one_input(data: bytes) -> None:

@@ -71,8 +71,9 @@ def fuzz(target: str, seconds: int, work: Path) -> Outcome:
     seeds, corpus, findings = (place / name for name in ("seeds", "corpus", "findings"))
     for directory in (seeds, corpus, findings):
         directory.mkdir(parents=True, exist_ok=True)
-    for number, seed in enumerate(module.SEEDS):
-        (seeds / f"{number:03}").write_bytes(seed)
+    more = module.more_seeds() if hasattr(module, "more_seeds") else ()
+    for number, seed in enumerate((*module.SEEDS, *more)):
+        (seeds / f"{number:04}").write_bytes(seed)
     (place / "dictionary").write_text("".join(f'"{_escaped(word)}"\n' for word in module.DICTIONARY), "ascii")
     known = set(findings.iterdir())
     command = [
