@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
+
+from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 
 from tests.clients.daemon import free_port, secret
 from tests.processes import (
@@ -12,6 +15,7 @@ from tests.processes import (
     MODEL,
     SSE,
     Answer,
+    Connection,
     DaemonCase,
     Server,
     Simulator,
@@ -31,6 +35,11 @@ KEPT = "the configuration stays as it was"
 def with_key(key: str) -> list[tuple[str, str]]:
     """The header that a client shows its key in."""
     return [("x-goog-api-key", key)]
+
+
+def status_of(page: dict[str, Any]) -> dict[str, Any]:
+    """What of the page's part about the configuration the operator's status has too."""
+    return {name: value for name, value in page.items() if name != "source"}
 
 
 class ReloadCase(DaemonCase):
@@ -66,6 +75,16 @@ class ReloadCase(DaemonCase):
     async def ask(self, key: str = "", text: str = "Hello") -> Answer:
         """Ask for an answer."""
         return await self.daemon.ask(GENERATE, prompt(text), with_key(key) if key else ())
+
+    async def operators_status(self) -> Any:
+        """Return the status that admin.sock gives."""
+        # The path itself may be too long for an address: unix(7).
+        directory = os.open(self.document["state_dir"], os.O_RDONLY | os.O_DIRECTORY)
+        self.addCleanup(os.close, directory)
+        address = f"/proc/self/fd/{directory}/admin.sock"
+        connection: Connection = await connectProtocol(UNIXClientEndpoint(reactor, address), Connection())
+        connection.write(b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        return (await connection.ended()).json
 
     async def metric(self, name: str) -> float:
         """Return the value of a metric without labels."""
@@ -231,6 +250,7 @@ class BrokenTests(ReloadCase):
             self.assertEqual(await self.metric("agw_config_reload_failures_total"), number)
             status = (await self.watch.ask("/status")).json["configuration"]
             self.assertIn(status["last_failure"], told)
+            self.assertEqual((await self.operators_status())["configuration"], status_of(status))
             check = await self.run_to_end("antigravity", "--config", str(self.path), "--check")
             self.assertEqual(check.exit_code, 78)
             self.assertIn(check.stderr.decode().strip().removeprefix("antigravity: "), told)

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
 
 from gateway.routing.rotation import Nobody
 
@@ -102,7 +103,13 @@ class Waiting(Generic[T]):
             if waiter not in self._waiters:
                 # It left while another was given something.
                 continue
-            found = nobody.get(waiter.key) or waiter.claim()
+            try:
+                found = nobody.get(waiter.key) or waiter.claim()
+            except Exception:
+                # It is this waiter's fault, and not that of whoever has just given something back.
+                self._drop(waiter)
+                waiter.given.errback(Failure())
+                continue
             if not isinstance(found, Nobody):
                 self._drop(waiter)
                 waiter.given.callback(found)
