@@ -234,7 +234,11 @@ FAULTS: Final = {
         differs="Over TLS it has always left: Twisted's TLS knows no half-closed connection.",
     ),
     "L6": Fault("pipelined requests", "Answered one by one, in order.", "PX"),
-    "L7": Fault("ambiguous framing, forged or malformed heads", "400 and close; upstream gets nothing.", "X"),
+    "L7": Fault(
+        "ambiguous framing, forged or malformed heads",
+        "400, or 417, 431, 501, 505 as the fault is, and close; upstream gets nothing.",
+        "X",
+    ),
     "L8": Fault(
         "a body over the limit, or from a stranger",
         "413, or 401, when the head is complete; nothing of it is kept.",
