@@ -1,139 +1,203 @@
-"""Faults of our own at everything that a request waits for: one answer without a trace, and nothing left behind."""
+"""A fault of the gateway's own at every place where a request waits for, or calls, something else."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.config import Timeouts
-from tests.fakes import BODY, JSON, SSE, Client, Edge, FakeExchange, FakeTokens, member, ok, refused
+from gateway.operations.recorders import Recorders
+from tests.fakes import (
+    ANSWER,
+    JSON,
+    SSE,
+    Answer,
+    Client,
+    Edge,
+    FakeExchange,
+    FakeRecorder,
+    FakeTokens,
+    event,
+    member,
+    ok,
+    refused,
+    sse,
+)
+from tests.test_verdict import BAD_KEY
 
-UNARY = "/v1beta/models/gemini-2.5-flash:generateContent"
+PATH = "/v1beta/models/gemini-2.5-flash:generateContent"
 STREAM = "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse"
-CANARY = "a secret in a message"
-TRACES = (b"Traceback", b"ZeroDivision", b"secret", b".py")
 
 
-class BadExchange(FakeExchange):
-    """An answer that fails when its body is wanted, with or without a wait."""
+class Fault(Exception):
+    """None that anybody foresees."""
 
-    def __init__(self, status: int, headers: Mapping[bytes, bytes], held: Deferred[Any] | None) -> None:
-        super().__init__(status, headers)
-        self._held = held
 
-    async def read(self, *limits: Any) -> bytes:
-        if self._held is not None:
-            await self._held
-        raise ZeroDivisionError(CANARY)
+def failing(*_: object, **__: object) -> Any:
+    raise Fault("a secret in a message")
+
+
+class Faulty:
+    """As what it stands for, but for one method."""
+
+    def __init__(self, target: Any, name: str) -> None:
+        self._target = target
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return failing if name == self._name else getattr(self._target, name)
+
+
+class Broken(FakeExchange):
+    """An answer that fails when its body is taken."""
+
+    async def read(self, *limits: object) -> bytes:
+        return failing()  # type: ignore[no-any-return]
 
     def deliver(self, receiver: Any) -> None:
-        raise ZeroDivisionError(CANARY)
+        failing()
 
 
-@attrs.define(eq=False)
-class Case:
-    """A gateway in which something that is waited for fails, now or when ``held`` does."""
-
-    script: tuple[Any, ...] = ()
-    tokens: FakeTokens | None = None
-    held: Deferred[Any] | None = None
+def with_upstream(edge: Edge, name: str, *script: Any) -> None:
+    edge.wire.script.extend(script)
+    edge.router.members = [attrs.evolve(one, upstream=Faulty(one.upstream, name)) for one in edge.router.members]
 
 
-def token(held: Deferred[Any] | None) -> Case:
-    return Case(tokens=FakeTokens(held or ZeroDivisionError(CANARY)), held=held)
+def with_tokens(edge: Edge, *tokens: Any) -> None:
+    edge.router.members = [attrs.evolve(one, tokens=FakeTokens(*tokens)) for one in edge.router.members]
 
 
-def renewal(held: Deferred[Any] | None) -> Case:
-    return Case((refused(401, "UNAUTHENTICATED"),), FakeTokens("stale", held or ZeroDivisionError(CANARY)), held)
+def with_renewal(edge: Edge) -> None:
+    edge.wire.script.append(refused(401))
+    with_tokens(edge, "a", Fault())
 
 
-def opening(held: Deferred[Any] | None) -> Case:
-    return Case((held or ZeroDivisionError(CANARY),), held=held)
+def with_script(*script: Any) -> Callable[[Edge], None]:
+    return lambda edge: edge.wire.script.extend(script)
 
 
-def body(held: Deferred[Any] | None) -> Case:
-    return Case((BadExchange(200, JSON, held),), held=held)
+def with_chooser(edge: Edge) -> None:
+    edge.router.chooser = Faulty(edge.router.chooser, "take")  # type: ignore[assignment]
 
 
-def refusal(held: Deferred[Any] | None) -> Case:
-    return Case((BadExchange(503, JSON, held),), held=held)
+def good(target: str) -> FakeExchange:
+    return ok() if target == PATH else FakeExchange(200, SSE, sse(event("x")))
 
 
-def stream(held: Deferred[Any] | None) -> Case:
-    return Case((BadExchange(200, SSE, held),), held=held)
-
-
-Make = Callable[[Deferred[Any] | None], Case]
-AWAITS: tuple[tuple[Make, str], ...] = (
-    (token, UNARY), (token, STREAM), (renewal, UNARY), (renewal, STREAM), (opening, UNARY), (opening, STREAM),
-    (body, UNARY), (refusal, UNARY), (refusal, STREAM), (stream, STREAM),
-)  # fmt: skip
-"""Everything that a request waits for before its first byte, beside the queue."""
-
-
-class FaultTests(SynchronousTestCase):
-    def check(self, world: Edge, client: Client, what: str) -> None:
-        """Check that a client got one 500 that says where to look, and that nothing is left."""
-        answer = client.answer()
-        self.assertEqual((answer.status, answer.whole), (500, True), what)
-        error = answer.json["error"]
-        self.assertEqual((error["status"], error["details"][0]["reason"]), ("INTERNAL", "INTERNAL"), what)
-        self.assertIn(answer.headers["x-request-id"], error["message"], what)
-        for word in TRACES:
-            self.assertNotIn(word, client.received, what)
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1, what)
-        self.assertEqual((world.leases, world.site.busy), (0, 0), what)
-        client.ask("GET", "/healthz")
-        self.assertEqual(client.answers()[-1].status, 200, what)
-
-    def test_whatever_is_waited_for_may_fail(self) -> None:
-        """P13: at once, or later, before the first byte."""
-        for make, path in AWAITS:
-            # An event that is read later fails in the wire's turn, which closes the connection and tells the stream.
-            for later in (False, True) if make is not stream else (False,):
-                what = f"{make.__name__}, {path.split(':')[1]}, {'later' if later else 'at once'}"
-                case = make(Deferred() if later else None)
-                members = (member("a", case.tokens),) if case.tokens is not None else (member("a"),)
-                world = Edge.build(*case.script, members=members)
-                client = world.connect()
-                client.post(path, BODY)
-                if case.held is not None:
-                    self.assertEqual(client.received, b"", what)
-                    case.held.errback(ZeroDivisionError(CANARY))
-                self.check(world, client, what)
-
-    def test_choosing_for_one_that_waits_may_fail(self) -> None:
-        """P13: its own request is 500; the one whose end let it try is answered."""
-        one = member("a")
-        capped = attrs.evolve(
-            one, credential=attrs.evolve(one.credential, terms=attrs.evolve(one.credential.terms, max_concurrent=1))
+PLACES: tuple[tuple[str, str, Callable[[Edge], None]], ...] = (
+    *(
+        place
+        for target in (PATH, STREAM)
+        for place in (
+            ("a credential is chosen", target, with_chooser),
+            ("a token is had", target, lambda edge: with_tokens(edge, Fault())),
+            ("a token is renewed", target, with_renewal),
+            ("a request is prepared", target, lambda edge: with_upstream(edge, "prepare")),
+            ("a request is sent", target, lambda edge: setattr(edge.wire, "by", failing)),
+            ("an answer is taken apart", target, lambda edge, to=target: with_upstream(edge, "unwrap", good(to))),
+            ("an error's body is read", target, with_script(Broken(400))),
         )
-        world = Edge.build(members=(capped,), timeouts=Timeouts(queue=60.0))
-        held = world.wire.hold()
-        world.wire.script = [held]
-        first, waiting = world.connect(), world.connect()
-        first.post(UNARY, BODY)
-        waiting.post(UNARY, BODY)
-        self.assertEqual(len(world.router.chooser.waiting), 1)
-        world.router.chooser.sessions = _Faulty()  # type: ignore[assignment]
-        world.router.chooser.clock.callLater(0, held.callback, ok())
-        world.clock.advance(0)
-        answer = waiting.answer()
-        self.assertEqual((answer.status, answer.json["error"]["details"][0]["reason"]), (500, "INTERNAL"))
-        self.assertEqual(world.leases, 0)
-        self.assertEqual(first.answer().status, 200)
-        self.assertTrue(self.flushLoggedErrors(ZeroDivisionError))
+    ),
+    ("an answer's body is read", PATH, with_script(Broken(200))),
+    ("a stream is begun", STREAM, with_script(Broken(200, SSE))),
+)  # fmt: skip
 
 
-class _Faulty:
-    """Sessions that are broken for whoever asks, and take what they are given."""
+class PlaceTests(SynchronousTestCase):
+    """P13: 500 in Google's shape, without a word of it; whose request it was is in the log; and nothing is held."""
 
-    def get(self, *given: Any) -> Any:
-        raise ZeroDivisionError(CANARY)
+    def setUp(self) -> None:
+        self.logged: list[LogEvent] = []
+        globalLogPublisher.addObserver(self.logged.append)
+        self.addCleanup(globalLogPublisher.removeObserver, self.logged.append)
 
-    def bind(self, *given: Any) -> None:
-        pass
+    def check(self, place: str, client: Client, edge: Edge, target: str) -> None:
+        answer: Answer = client.answer()
+        error = answer.json["error"]
+        self.assertEqual(
+            (answer.status, error["status"], error["details"][0]["reason"]), (500, "INTERNAL", "INTERNAL"), place
+        )
+        self.assertEqual(answer.headers["x-antigravity-origin"], "gateway", place)
+        number = answer.headers["x-request-id"]
+        self.assertIn(number, error["message"], place)
+        for word in (b"Traceback", b"Fault", b"secret", b".py"):
+            self.assertNotIn(word, answer.body, place)
+        self.assertEqual(len(self.flushLoggedErrors(Fault)), 1, place)
+        self.assertTrue([one for one in self.logged if one.get("log_failure") and number in repr(one)], place)
+        self.assertEqual(edge.leases, 0, place)
+        self.assertEqual(edge.recorder.ends[-1].status, 500, place)
+
+    def test_fault_at_every_place_is_a_500(self) -> None:
+        """At once, whatever it was that failed."""
+        for place, target, put in PLACES:
+            edge = Edge.build(members=[member("a")])
+            put(edge)
+            script = list(edge.wire.script)
+            client = edge.connect()
+            client.post(target)
+            self.check(place, client, edge, target)
+            for one in script:
+                self.assertTrue(one.aborted or one.reads, place)
+            client.ask("GET", "/healthz")
+            self.assertEqual([one.status for one in client.answers()], [500, 200], place)
+
+    def test_fault_after_a_wait_is_a_500(self) -> None:
+        """When the token, the head, or the body has been waited for."""
+        waits: tuple[tuple[str, Callable[[Edge, Deferred[Any]], None]], ...] = (
+            ("the token", lambda edge, waiting: with_tokens(edge, waiting)),
+            ("the head", lambda edge, waiting: edge.wire.script.append(waiting)),
+        )
+        for target in (PATH, STREAM):
+            for place, put in waits:
+                edge = Edge.build(members=[member("a")])
+                waiting: Deferred[Any] = Deferred()
+                put(edge, waiting)
+                client = edge.connect()
+                client.post(target)
+                self.assertEqual(client.received, b"")
+                edge.clock.advance(1)
+                waiting.errback(Fault("a secret in a message"))
+                self.check(place, client, edge, target)
+
+    def test_next_request_is_answered(self) -> None:
+        """The same connection and credential serve on."""
+        edge = Edge.build(members=[member("a")])
+        edge.wire.script = [Fault(), ok()]
+        client = edge.connect()
+        client.post(PATH)
+        client.post(PATH)
+        self.assertEqual([one.status for one in client.answers()], [500, 200])
+        self.assertEqual(client.answers()[1].body, ANSWER)
+        self.flushLoggedErrors(Fault)
+
+
+class RecorderTests(SynchronousTestCase):
+    """P7, P13: who only listens may fail, and requests go on."""
+
+    def test_failing_recorder_costs_no_request(self) -> None:
+        """Its fault is logged, the next recorder is told all the same, and clients notice nothing."""
+        for name, script, status in (
+            ("attempted", ok(), 200),
+            ("ended", ok(), 200),
+            ("quarantined", FakeExchange(400, JSON, BAD_KEY), 503),
+        ):
+            edge = Edge.build(script, members=[member("a")])
+            both = Recorders(Faulty(edge.recorder, name), edge.recorder)
+            edge.router.recorder = edge.site.recorder = both
+            client = edge.connect()
+            client.post(PATH)
+            self.assertEqual(client.answer().status, status, name)
+            self.assertEqual(len(self.flushLoggedErrors(Fault)), 1, name)
+            self.assertTrue(edge.recorder.ends, name)
+            self.assertEqual(bool(edge.recorder.out), name == "quarantined", name)
+            self.assertEqual(edge.leases, 0, name)
+
+    def test_halt_is_told_as_well(self) -> None:
+        """The fourth of a recorder's methods."""
+        kept = FakeRecorder()
+        Recorders(Faulty(kept, "halted"), kept).halted("studio")
+        self.assertEqual((kept.halts, len(self.flushLoggedErrors(Fault))), (["studio"], 1))
