@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, final
 
 import attrs
+import msgspec
 
 Headers = tuple[tuple[bytes, bytes], ...]
 """Header fields in order; names are lower case."""
@@ -79,7 +80,7 @@ class Framing(enum.Enum):
     ARRAY = "array"
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Call:
     """One request of a client's, understood and validated, not yet given a credential."""
 
@@ -148,19 +149,20 @@ class Credential:
         return f"project:{self.project}" if self.project else f"credential:{self.upstream}/{self.name}"
 
 
-@attrs.frozen
-class HttpRequest:
+class HttpRequest(msgspec.Struct, frozen=True):
     """What goes onto the wire."""
 
     method: bytes
     url: bytes
-    headers: Headers = attrs.field(repr=False)
+    headers: Headers
     """They hold the credential."""
-    body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"HttpRequest(method={self.method!r}, url={self.url!r}, body=<{len(self.body)} bytes>)"
 
 
-@attrs.frozen
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """Tokens of one answer, as its usageMetadata counts them."""
 
     prompt: int = 0
@@ -170,15 +172,17 @@ class Usage:
     total: int = 0
 
 
-@attrs.frozen
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """One unwrapped answer or stream event."""
 
-    data: bytes = attrs.field(repr=lambda data: f"<{len(data)} bytes>")
+    data: bytes
     """The client's bytes: a JSON object."""
     trace_id: str = ""
-    error: bytes = attrs.field(default=b"", repr=lambda data: f"<{len(data)} bytes>")
+    error: bytes = b""
     """The whole ``{"error": ...}`` object where the event reports a failure, else empty."""
+
+    def __repr__(self) -> str:
+        return f"Event(data=<{len(self.data)} bytes>, trace_id={self.trace_id!r}, error=<{len(self.error)} bytes>)"
 
 
 class Action(enum.Enum):
@@ -239,8 +243,7 @@ class Verdict:
     """Whether ``cool_seconds`` is a guess of ours, which the standing doubles at each repetition."""
 
 
-@attrs.frozen
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     """One try of one request, for logs and for the error's ``details``."""
 
     credential: str
@@ -305,8 +308,7 @@ class Journal:
     """Monotonic seconds, as ``started``."""
 
 
-@attrs.frozen
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """A request is over."""
 
     journal: Journal

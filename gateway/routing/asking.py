@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import attrs
+import msgspec
 from twisted.internet.interfaces import IReactorTime
 
 from gateway.calls import Call, Event, GatewayError, HttpRequest
@@ -23,15 +24,13 @@ ERROR_BODY_BYTES = 256 * 1024
 _PLAIN = (b"", b"identity")
 
 
-@attrs.frozen
-class Whole:
+class Whole(msgspec.Struct, frozen=True):
     """A good answer in one piece."""
 
     event: Event
 
 
-@attrs.frozen
-class Live:
+class Live(msgspec.Struct, frozen=True):
     """A good stream: its first event has come and nothing of it has been passed on.
 
     ``release`` is called once when the stream is over, whatever its end.  ``failed`` takes an error event that came
@@ -45,8 +44,7 @@ class Live:
     failed: Callable[[bytes], bytes | GatewayError]
 
 
-@attrs.frozen
-class Uses:
+class Uses(msgspec.Struct, frozen=True):
     """What a stream reports back when it is long under way; see Live."""
 
     release: Callable[[], None]

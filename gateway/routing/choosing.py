@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import attrs
+import msgspec
 from twisted.internet.interfaces import IReactorTime
 
 from gateway.accounts.standing import Lease, Standings
@@ -41,8 +42,7 @@ class Run:
     waited_before: float = 0.0
 
 
-@attrs.frozen
-class Taken:
+class Taken(msgspec.Struct, frozen=True):
     """A credential that is this request's now."""
 
     choice: Choice

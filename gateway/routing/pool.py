@@ -40,7 +40,8 @@ class Member:
         project = self.tokens.quota_project
         if not project:
             return request
-        return attrs.evolve(request, headers=(*request.headers, (b"x-goog-user-project", project.encode("ascii"))))
+        headers = (*request.headers, (b"x-goog-user-project", project.encode("ascii")))
+        return HttpRequest(request.method, request.url, headers, request.body)
 
     def serves(self, model: str) -> bool:
         """Say whether the operator lets this upstream serve a model."""

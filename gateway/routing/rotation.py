@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 import attrs
+import msgspec
 
 from gateway.accounts.standing import Standings
 from gateway.accounts.usage import Usage
@@ -41,8 +42,7 @@ STRATEGIES: Mapping[str, Strategy] = {
 }
 
 
-@attrs.frozen
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """A credential and why it was chosen."""
 
     credential: Credential

@@ -117,21 +117,24 @@ class _Job:
         self.sent = sent
         self.head = head
         self.body = body
-        self.waiting: Deferred[IResponse] = Deferred(self._cancelled)
+        self._waiting: Deferred[IResponse] | None = None
         self._line = line
         self._seconds = seconds
         self._opening: Deferred[Connection] | None = None
         self._connection: Connection | None = None
         self._may_be_stale = False
 
-    def start(self) -> None:
-        """Send it, over a connection that is kept if there is one."""
+    def start(self) -> Deferred[IResponse]:
+        """Send it, over a connection that is kept if there is one; return what fires with its answer."""
+        waiting: Deferred[IResponse] = Deferred(self._cancelled)
+        self._waiting = waiting
         connection = self._line.pool.take()
         if connection is None:
             self._connect()
         else:
             self._may_be_stale = True
             self._send(connection)
+        return waiting
 
     def _connect(self) -> None:
         opening = self._line.connect()
@@ -146,12 +149,12 @@ class _Job:
     def _not_opened(self, failure: Failure) -> None:
         if self._opening is not None:
             self._opening = None
-            self.waiting.errback(failure)
+            self._over(failure)
 
     def answered(self, response: Response) -> None:
         """Take the head of the answer."""
         self._connection = None
-        self.waiting.callback(response)
+        self._over(response)
 
     def failed(self, connection: Connection, reason: Failure) -> None:
         """Take it that no answer will come; try once more where the request cannot have been read."""
@@ -161,13 +164,20 @@ class _Job:
             self._may_be_stale = False
             self._connect()
         else:
-            self.waiting.errback(reason)
+            self._over(reason)
+
+    def _over(self, result: Response | Failure) -> None:
+        # Without the Deferred, whose canceller it is, it is no garbage that only a search for circles finds.
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.callback(result)
 
     @property
     def _repeatable(self) -> bool:
         return self.body is None or type(self.body) is WholeBody
 
     def _cancelled(self, waiting: Deferred[IResponse]) -> None:
+        self._waiting = None
         opening, self._opening = self._opening, None
         if opening is not None:
             opening.cancel()
@@ -209,9 +219,7 @@ class GatewayAgent:
         except heads.BadRequest:
             return fail(Failure())
         sent = Sent(method, uri, headers if headers is not None else Headers())
-        job = _Job(line, self._seconds, sent, head, bodyProducer)
-        job.start()
-        return job.waiting
+        return _Job(line, self._seconds, sent, head, bodyProducer).start()
 
     def warm(self, uri: bytes, count: int) -> Deferred[Any]:
         """Open connections to a URL's origin ahead of the first requests; raises BadRequest."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import attrs
+import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from twisted.web.iweb import UNKNOWN_LENGTH
 
@@ -28,8 +28,7 @@ class BadAnswer(Exception):
     """What came is no answer in HTTP/1.1, or none that two readers would read alike."""
 
 
-@attrs.define
-class Head:
+class Head(msgspec.Struct):
     """The head of an answer."""
 
     version: tuple[bytes, int, int]
@@ -44,10 +43,22 @@ class Head:
 
 
 class AnswerReader:
-    """Reads one answer; interim ones before it, RFC 9110 section 15.2, are dropped."""
+    """Reads the answers on a connection, one after the other; interim ones, RFC 9110 section 15.2, are dropped."""
 
-    def __init__(self, bodiless: bool) -> None:
-        """``bodiless`` says that the answer has no body, whatever its head promises: it is one to a HEAD."""
+    def __init__(self) -> None:
+        self._parser: Any = None
+        self._bodiless = False
+        self.begin(False)
+
+    def close(self) -> None:
+        """Let go of the parser, which holds on to its reader."""
+        self._parser = None
+
+    def begin(self, bodiless: bool) -> None:
+        """Expect another answer, after one that was whole and left the connection clean.
+
+        ``bodiless`` says that it has no body, whatever its head promises: it is one to a HEAD.
+        """
         self.head: Head | None = None
         self.fed = 0
         """How many bytes have come."""
@@ -59,8 +70,10 @@ class AnswerReader:
         """What is wrong with it, if anything is; what came before may be used."""
         self.until_end = False
         """Whether only the connection's end delimits the body."""
+        if self._parser is None or bodiless or self._bodiless:
+            # After the answer to a HEAD, the parser would wait for the body that was promised.
+            self._parser = HttpResponseParser(self)
         self._bodiless = bodiless
-        self._parser = HttpResponseParser(self)
         self._pairs: list[tuple[bytes, bytes]] = []
         self._phrase = b""
         self._interim = False

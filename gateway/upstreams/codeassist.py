@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
-import attrs
 import msgspec
 
 from gateway import splice
@@ -63,8 +62,7 @@ _ENVELOPE_ONLY = ("traceId", "metadata")
 _SEARCH_TOOLS = {"googleSearch", "google_search", "googleSearchRetrieval", "google_search_retrieval"}
 
 
-@attrs.frozen
-class _Filling:
+class _Filling(msgspec.Struct, frozen=True):
     """What an envelope's members are made of."""
 
     call: Call

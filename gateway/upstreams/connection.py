@@ -68,7 +68,7 @@ class Connection(TwistedProtocol):
         self._job: Job | None = None
         self._response: Response | None = None
         self._sending: Sending | None = None
-        self._reader = AnswerReader(False)
+        self._reader = AnswerReader()
         self._held = False
         """Whether nobody takes the body yet."""
         self._paused = False
@@ -107,6 +107,7 @@ class Connection(TwistedProtocol):
             # Nobody can tell this end from a cut.
             reason = Failure(PotentialDataLoss())
         self._fail(reason)
+        self._reader.close()
 
     def close(self) -> None:
         """Close it in good order; nothing is under way."""
@@ -127,7 +128,7 @@ class Connection(TwistedProtocol):
         """Send a request; its head and a small body go out in one write."""
         self.sent_at = now
         self._job = job
-        self._reader = AnswerReader(job.sent.method == b"HEAD")
+        self._reader.begin(job.sent.method == b"HEAD")
         transport: Any = self.transport
         body = job.body
         if body is None:

@@ -81,8 +81,8 @@ def _start(method: bytes, url: bytes, names_host: bool) -> bytes:
     if not _TOKEN.match(method):
         raise BadRequest("this is no method")
     to = address(url)
-    line = b"%s %s HTTP/1.1\r\n" % (method, to.target)
-    return line if names_host else line + b"Host: %s\r\n" % to.netloc
+    line = b"%s %s HTTP/1.1" % (method, to.target)
+    return line if names_host else line + b"\r\nHost: %s" % to.netloc
 
 
 def head(method: bytes, url: bytes, fields: Pairs, more: Pairs) -> bytes:
@@ -91,16 +91,12 @@ def head(method: bytes, url: bytes, fields: Pairs, more: Pairs) -> bytes:
     A line break within a value becomes a space, for nothing that is sent may begin a field of its own.  Raises
     BadRequest.
     """
-    names_host = any(len(name) == 4 and name.lower() == b"host" for name, _ in fields)
-    lines = [_start(method, url, names_host)]
-    lines += [b"%s: %s\r\n" % field for field in fields]
-    lines += [b"%s: %s\r\n" % field for field in more]
-    lines.append(b"\r\n")
+    lines = [b"\r\n%b: %b" % field for field in (*fields, *more)]
     text = b"".join(lines)
-    breaks = len(fields) + len(more) + (2 if names_host else 3)
-    if text.count(b"\n") != breaks or text.count(b"\r") != breaks or b"\0" in text:
+    if text.count(b"\n") != len(lines) or text.count(b"\r") != len(lines) or b"\0" in text:
         return head(method, url, _cleaned(fields), more)
-    return text
+    names_host = b"\nhost:" in text.lower()
+    return b"%b%b\r\n\r\n" % (_start(method, url, names_host), text)
 
 
 def _cleaned(fields: Pairs) -> Pairs:

@@ -42,22 +42,36 @@ class Response:
 
     def __init__(self, connection: Connection, request: Sent, head: Head) -> None:
         self.request = request
-        self.version = head.version
         self.code = head.code
-        self.phrase = head.phrase
         self.fields = head.fields
-        self.length = head.length
-        self._pairs = head.pairs
+        self._head = head
         self._connection: Connection | None = connection
         self._protocol: Any = None
+        self.taken = False
+        """Whether somebody reads the body."""
         self._held = b""
         self._end: Failure | None = None
+
+    @property
+    def version(self) -> tuple[bytes, int, int]:
+        """See IResponse."""
+        return self._head.version
+
+    @property
+    def phrase(self) -> bytes:
+        """See IResponse."""
+        return self._head.phrase
+
+    @property
+    def length(self) -> Any:
+        """See IResponse."""
+        return self._head.length
 
     @cached_property
     def headers(self) -> Headers:
         """The fields as Twisted has them; made for those who look."""
         headers = Headers()
-        for name, value in self._pairs:
+        for name, value in self._head.pairs:
             headers.addRawHeader(name, value)
         return headers
 
@@ -65,25 +79,24 @@ class Response:
         """Remember the answer before a redirect; see IResponse."""
         self.previousResponse = response
 
-    @property
-    def taken(self) -> bool:
-        """Whether somebody reads the body."""
-        return self._protocol is not None
-
     def deliverBody(self, protocol: IProtocol) -> None:
         """Start the body's flow; see IResponse."""
-        if self._protocol is not None:
+        if self.taken:
             raise RuntimeError("an answer has one body, and it is being read")
-        self._protocol = protocol
+        self.taken = True
         protocol.makeConnection(self)  # type: ignore[arg-type]
+        held, self._held = self._held, b""
+        if self._end is not None:
+            # It is over, and so is the connection's part in it.
+            if held:
+                protocol.dataReceived(held)
+            protocol.connectionLost(self._end)
+            return
+        self._protocol = protocol
         if self._connection is not None:
             self._connection.unhold()
-        held, self._held = self._held, b""
-        end = self._end
         if held:
             protocol.dataReceived(held)
-        if end is not None:
-            self._protocol.connectionLost(end)
 
     def arrived(self, data: bytes) -> None:
         """Take the body's next bytes from the connection."""
@@ -97,8 +110,9 @@ class Response:
         self._connection = None
         if self._end is None:
             self._end = reason
-            if self._protocol is not None and not self._held:
-                self._protocol.connectionLost(reason)
+            protocol, self._protocol = self._protocol, None
+            if protocol is not None:
+                protocol.connectionLost(reason)
 
     def pauseProducing(self) -> None:
         """Stop reading from upstream; see IPushProducer."""

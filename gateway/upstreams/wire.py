@@ -35,7 +35,7 @@ from gateway.calls import HttpRequest
 from gateway.upstreams.bodies import WholeBody
 from gateway.upstreams.exchange import Receiver, WireError
 from gateway.upstreams.fields import Fields
-from gateway.upstreams.response import Response
+from gateway.upstreams.response import WHOLE, Response
 
 _TLS = (SSL.Error, VerificationError)
 _CANCELLED = (CancelledError, ConnectingCancelledError)
@@ -128,12 +128,13 @@ class TreqExchange(Protocol):
         if self._over:
             return
         self._over = True
-        if self._receiver is not None:
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
             # PotentialDataLoss, a body that only the connection's end delimits, is no whole one: nobody can tell it
             # from one that was cut.
-            whole = reason.check(ResponseDone)
+            whole = reason is WHOLE or reason.check(ResponseDone)
             error = None if whole else WireError("truncated", reason.type.__name__ if reason.type else "")
-            self._receiver.ended(error)
+            receiver.ended(error)
 
     def pause(self) -> None:
         """Stop reading from upstream."""
