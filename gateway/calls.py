@@ -103,6 +103,8 @@ class Call:
     """What the client allows for the whole call (``X-Server-Timeout``)."""
     fixed: str | None = None
     """The label of the one credential that may serve it, where the operator says so."""
+    members: Mapping[str, msgspec.Raw] | None = attrs.field(default=None, eq=False, repr=False)
+    """Those of ``body``, where it has been taken apart already: a large one takes a while."""
 
     @property
     def streams(self) -> bool:

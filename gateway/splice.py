@@ -85,6 +85,8 @@ def array(values: Iterable[bytes | msgspec.Raw]) -> bytes:
 
 def renamed(parts: Mapping[str, msgspec.Raw], names: Mapping[str, str]) -> dict[str, msgspec.Raw]:
     """Return the members with some of them renamed; a member already there under the new name stays."""
+    if names.keys().isdisjoint(parts):
+        return dict(parts)
     out = {name: value for name, value in parts.items() if name not in names}
     for name, value in parts.items():
         if name in names:

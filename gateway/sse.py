@@ -107,7 +107,8 @@ def frame(payload: bytes) -> bytes:
     """
     if b"\n" in payload or b"\r" in payload:
         payload = payload.replace(b"\r", b"").replace(b"\n", b"")
-    if b"\xe2\x80" in payload or b"\xc2\x85" in payload:
+    # A single byte is found much faster than two are.
+    if (b"\xe2" in payload and b"\xe2\x80" in payload) or (b"\xc2" in payload and b"\xc2\x85" in payload):
         for raw, escaped in _UNICODE_BREAKS:
             payload = payload.replace(raw, escaped)
     return b"data: " + payload + b"\n\n"

@@ -146,6 +146,7 @@ class _Api:
             api_version=version,
             server_timeout_seconds=gemini.server_timeout(request.header(b"x-server-timeout")),
             fixed=request.fixed,
+            members=members,
         )
 
     async def _step(self, body: bytes) -> None:

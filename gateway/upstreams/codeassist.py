@@ -118,7 +118,7 @@ class CodeAssist:
 
     def prepare(self, call: Call, base: str, credential: Credential, token: Secret) -> HttpRequest:
         """Return the request in its envelope; raises GatewayError for a countTokens without contents."""
-        parts = splice.members(call.body)
+        parts = splice.members(call.body) if call.members is None else dict(call.members)
         if call.verb == "countTokens":
             body = _count_body(call, parts)
         else:
@@ -235,8 +235,10 @@ def _trace_id(raw: msgspec.Raw | msgspec.UnsetType) -> str:
 
 
 def _searches(request: Mapping[str, msgspec.Raw]) -> bool:
+    tools = request.get("tools")
+    if tools is None:
+        return False
     try:
-        tools = splice.items(request["tools"])
-        return any(_SEARCH_TOOLS & splice.members(tool).keys() for tool in tools)
-    except (KeyError, splice.NotAnObject):
+        return any(_SEARCH_TOOLS & splice.members(tool).keys() for tool in splice.items(tools))
+    except splice.NotAnObject:
         return False

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from gateway import __version__
 from gateway.calls import Headers
 
 USER_AGENT = f"antigravity-gateway/{__version__}"
 
 
+@lru_cache(maxsize=64)
 def json_headers(user_agent: str) -> Headers:
     """Return the header fields of a request with a JSON body.
 

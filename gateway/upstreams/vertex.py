@@ -82,7 +82,7 @@ class Vertex:
 
 
 def _body(call: Call) -> bytes:
-    parts = splice.members(call.body)
+    parts = splice.members(call.body) if call.members is None else dict(call.members)
     foreign = ("model", *_WHOLE_REQUESTS) if call.verb == "countTokens" else ("model",)
     taken = {name: parts.pop(name) for name in foreign if name in parts}
     whole = next((taken[name] for name in _WHOLE_REQUESTS if name in taken and splice.given(taken[name])), None)

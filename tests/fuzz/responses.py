@@ -52,7 +52,8 @@ def one_input(data: bytes) -> None:
 
 def read(pieces: list[bytes], bodiless: bool) -> tuple[Any, ...] | None:
     """Return the status, the fields, the body and whether it is whole; None where something is wrong with it."""
-    reader, body = AnswerReader(bodiless), b""
+    reader, body = AnswerReader(), b""
+    reader.begin(bodiless)
     for piece in pieces:
         # A connection is closed at the first fault, and read no further.
         if not piece or reader.fault or reader.complete:
