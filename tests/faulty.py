@@ -34,9 +34,8 @@ def judge(self: Gate, head: Head) -> Admitted:
     return _judge(self, head)
 
 
-cast(Any, Asker).ask = ask
-cast(Any, Gate).judge = judge
-
 if __name__ == "__main__":
+    cast(Any, Asker).ask = ask
+    cast(Any, Gate).judge = judge
     sys.argv[0] = "twistd"
     run()
