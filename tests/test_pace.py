@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from gateway.config import Limits, Timeouts
 from gateway.edge.pace import Late, Pace, Paces
-from gateway.edge.paced import Rounds, unsent
+from gateway.edge.paced import AT_A_TIME, Rounds, unsent
 from tests.fakes import BODY, SSE, Client, Edge, FakeExchange, event, ok, sse
 from tests.test_edge import PATH
 
@@ -309,6 +311,52 @@ class RoundTests(SlowCase):
         for client in clients:
             client.leave()
         self.assertEqual(self.world.clock.getDelayedCalls(), [])
+
+    def test_many_late_ones_are_ended_a_few_at_a_time(self) -> None:
+        """L4: with turns of the reactor in between, so that two thousand of them do not hold up who is good."""
+        self.world = Edge.build()
+        clients = [self.world.connect() for _ in range(AT_A_TIME * 3 + 1)]
+        ended: list[int] = []
+        turns: list[int] = []
+        later = self.world.clock.callLater
+
+        def counted(delay: float, call: Any, *args: Any) -> Any:
+            if delay == 0:
+                turns.append(len(ended))
+            return later(delay, call, *args)
+
+        self.world.clock.callLater = counted  # type: ignore[method-assign]
+        for number, client in enumerate(clients):
+            client.transport.loseConnection = partial(ended.append, number)  # type: ignore[method-assign]
+        self.wait(10)
+        self.assertEqual(len(ended), len(clients))
+        self.assertEqual(turns[:3], [AT_A_TIME, AT_A_TIME * 2, AT_A_TIME * 3])
+
+    def test_connections_that_go_meanwhile_leave_no_timer(self) -> None:
+        """Nor are they looked at."""
+        rounds = Rounds(Clock())
+        looked: list[int] = []
+
+        class Slow:
+            pace = Pace.of(PACES, -100)
+
+            def __init__(self, number: int) -> None:
+                self.number = number
+
+            def look(self, now: float) -> None:
+                looked.append(self.number)
+
+        channels: list[Any] = [Slow(number) for number in range(AT_A_TIME + 1)]
+        clock: Any = rounds._clock
+        for channel in channels:
+            rounds.add(channel)
+        later = clock.callLater
+        clock.callLater = lambda delay, *call: later(delay or 0.5, *call)
+        clock.advance(1)
+        self.assertEqual(len(looked), AT_A_TIME)
+        for channel in channels:
+            rounds.remove(channel)
+        self.assertEqual(clock.getDelayedCalls(), [])
 
     def test_a_round_that_ends_a_connection_looks_at_the_others(self) -> None:
         """It may leave the set while that is gone through."""

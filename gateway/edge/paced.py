@@ -14,6 +14,8 @@ from twisted.web import http
 from gateway.edge.pace import Late, Pace, Paces
 
 ROUND_SECONDS = 1.0
+AT_A_TIME = 16
+"""How many connections are looked at before others are served: to end one takes a while."""
 
 
 class Timed(Protocol):
@@ -81,6 +83,7 @@ class Rounds:
         self._clock = clock
         self.channels: set[Any] = set()
         self._timer: IDelayedCall | None = None
+        self._rest: IDelayedCall | None = None
 
     def add(self, channel: PacedChannel) -> None:
         """Look after a connection."""
@@ -91,15 +94,27 @@ class Rounds:
     def remove(self, channel: PacedChannel) -> None:
         """Forget a connection."""
         self.channels.discard(channel)
-        if not self.channels and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self.channels:
+            return
+        for timer in (self._timer, self._rest):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._rest = None
 
     def _round(self) -> None:
         self._timer = self._clock.callLater(ROUND_SECONDS, self._round)
+        if self._rest is None:
+            now = self._clock.seconds()
+            self._look([one for one in self.channels if one.pace.due <= now])
+
+    def _look(self, due: list[Any]) -> None:
+        self._rest = None
         now = self._clock.seconds()
-        for channel in [one for one in self.channels if one.pace.due <= now]:
-            channel.look(now)
+        for channel in due[:AT_A_TIME]:
+            if channel in self.channels:
+                channel.look(now)
+        if len(due) > AT_A_TIME and self.channels:
+            self._rest = self._clock.callLater(0, self._look, due[AT_A_TIME:])
 
 
 def unsent(transport: Any) -> int:
