@@ -207,7 +207,10 @@ class StartTests(UnitCase):
         await self.prepare(proxy={"listen": ["systemd:domain=INET:name=http", listen], "api_key": KEY})
         refused = self.start(["--mdwe"])
         self.assertTrue(await refused.child.ended_within(10, reactor))
-        self.assertIn("write+execute memory", refused.printed)
+        if "no PR_SET_MDWE" in refused.printed:
+            print("tests.test_units: this kernel is older than 6.3, so memory was not forbidden to become executable")
+        else:
+            self.assertIn("write+execute memory", refused.printed)
         await self.ready(self.start())
         self.assertEqual(unit(SERVICE)["Service"]["MemoryDenyWriteExecute"], ["no"])
 
@@ -231,3 +234,8 @@ class RestartTests(UnitCase):
         await self.ready(following, 2)
         answers = [await one.ended() for one in waiting]
         self.assertEqual([answer.status for answer in answers], [200] * 20)
+
+
+if not shutil.which("systemd-analyze"):
+    del HardeningTests.test_exposure_is_low
+    print("tests.test_units: systemd-analyze is not installed: nobody judged the unit's exposure")
