@@ -2,9 +2,9 @@
 
 It checks the client's key, reads model and verb from the path, wraps the body into the v1internal
 envelope, forwards it, unwraps the answer, and passes a stream on event by event.  No retries, no pool of
-credentials, no log of requests, no limits.  The one thing it owes to experience is a connection pool
-that keeps more than Twisted's two connections per host: without it the comparison would be with
-connecting, not with relaying.
+credentials, no limits, no log of requests but its server's own.  The one thing it owes to experience is a
+connection pool that keeps more than Twisted's two connections per host: without it the comparison would be
+with connecting, not with relaying.
 """
 
 from __future__ import annotations

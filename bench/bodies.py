@@ -58,7 +58,7 @@ def _one(entrant: race.Entrant, megabytes: int, count: int, board: figures.Figur
         asyncio.run(race.settle(process))
         used, peak = process.used_since(before), process.peak_bytes() - idle
         waits = [probed(process.port, lambda: _send(entrant, megabytes, 1)) for _ in range(min(count, _PROBED))]
-    except (*race.PROBLEMS, subprocess.TimeoutExpired) as error:
+    except race.PROBLEMS as error:
         for kind in kinds:
             board.fail(kind, entrant.name, str(error))
         return

@@ -39,6 +39,7 @@ _SHORT: Mapping[str, str] = {
     "memory-idle": "memory, idle",
     "memory-streams": "per 1,000 streams",
     "crowd-cpu": "CPU",
+    "crowd-events": "events in time",
     "crowd-p50": "event lag p50",
     "crowd-p99": "event lag p99",
 }
@@ -116,7 +117,7 @@ def text(board: figures.Figures) -> str:
             image("performance-bodies.svg", "CPU, memory and waits with a 20 MB body, by relay"),
         ),
         _section("Throughput, start and memory", table(["rps", "rps-two", "start", "memory-idle", "memory-streams"])),
-        _section(f"{streams} streams", table(["crowd-cpu", "crowd-p50", "crowd-p99"])),
+        _section(f"{streams} streams", table(["crowd-cpu", "crowd-events", "crowd-p50", "crowd-p99"])),
     ]
     if lines := tables.missing(board):
         sections.append(_section("What is missing", "\n".join(f"* {line}" for line in lines)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -17,7 +18,13 @@ import relays
 from checks import Target
 
 Load = Callable[[Target], Awaitable[load.Outcome]]
-PROBLEMS = (processes.StartError, processes.TreeChanged, environments.CannotSetUp, OSError)
+PROBLEMS = (
+    processes.StartError,
+    processes.TreeChanged,
+    environments.CannotSetUp,
+    subprocess.SubprocessError,
+    OSError,
+)
 _REST_SECONDS = 0.02
 
 

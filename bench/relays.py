@@ -13,6 +13,7 @@ from pathlib import Path
 import attrs
 import environments
 import faces
+import figures
 import ours
 import processes
 import proxies
@@ -147,7 +148,7 @@ GATEWAY = Relay(
 BARE = Relay(
     "bare", lambda: _own_version("Twisted", "treq", "klein"), f"Klein, treq and json: {_RELAYED}", ours.start_bare
 )
-AGAIN = Relay("bare again", BARE.version, BARE.does, lambda ground: ours.start_bare(ground, "bare again"))
+AGAIN = Relay(figures.AGAIN, BARE.version, BARE.does, lambda ground: ours.start_bare(ground, figures.AGAIN))
 OTHERS = (
     Relay(
         "nginx",

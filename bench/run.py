@@ -63,17 +63,26 @@ def measure(options: argparse.Namespace, board: figures.Figures, size: stages.Si
         stack.callback(upstream.process.stop)
         run = stages.Run(contestants, upstream, size, directory, board, stack, with_tls=not options.self_check)
         run.enter_all()
+        if any(board.subjects[one.name].problem for one in pair):
+            return
         for name in options.stages:
-            if board.wrong():
-                break
             since = time.monotonic()
             stages.STAGES[name](run)
             print(f"{name}: {time.monotonic() - since:.0f} s", file=sys.stderr, flush=True)
+            board.seconds = time.monotonic() - began
+            save(options, board)
+            if name == "rounds" and board.wrong():
+                break
         if board.wrong():
             for entrant in run.plain:
                 if entrant.name in (figures.OURS, figures.BASELINE):
                     print(f"--- {entrant.name} wrote at last:\n{entrant.process.tail()[-2000:]}", file=sys.stderr)
-    board.seconds = time.monotonic() - began
+
+
+def save(options: argparse.Namespace, board: figures.Figures) -> None:
+    """Write the figures so far, if they are asked for."""
+    if options.json is not None:
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(board), indent=1) + b"\n")
 
 
 def main() -> int:
@@ -91,13 +100,11 @@ def main() -> int:
         return 2
     print(", ".join(f"{name} {value}" for name, value in board.machine.items() if name != "versions"))
     print(f"{board.seconds:.0f} s\n")
+    print(report.table(board))
     if wrong := board.wrong():
         for one in wrong:
             print(f"wrong: {one}", file=sys.stderr)
-        return 2 if any(subject.problem for subject in board.subjects.values()) else 1
-    print(report.table(board))
-    if options.json is not None:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(board), indent=1) + b"\n")
+        return 2 if any(board.subjects[name].problem for name in board.subjects.keys() & figures.NEEDED) else 1
     if options.record:
         guard.record(board)
     return guard.check(board) if options.guard else 0

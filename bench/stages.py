@@ -62,6 +62,7 @@ SHORT = Size(
     streams_seconds=3.0,
     starts=1,
 )
+_CROWD = ("crowd-cpu", "crowd-events", "crowd-p50", "crowd-p99")
 _PAIR = rounds.Size(rounds=7, unary_requests=4000, burst_streams=100, paced_events=250, timed_requests=120)
 _PAIR_SHORT = rounds.Size(rounds=3, unary_requests=1000, burst_streams=40, paced_events=100, timed_requests=80)
 
@@ -166,13 +167,13 @@ class Run:
         """Memory per stream, and thousands of streams; each relay starts anew, so that its heap is not used yet."""
         size = self.size
         ramp, watched = size.streams_ramp_seconds, size.streams_seconds
-        with self._attempt(["crowd-p50", "crowd-p99"], figures.DIRECT):
+        with self._attempt(["crowd-events", "crowd-p50", "crowd-p99"], figures.DIRECT):
             direct = crowd.gather(self.direct, self.upstream.process, size.streams, ramp, watched)
             self._keep_lags(figures.DIRECT, asyncio.run(direct))
         for entrant in self.plain:
             relay = entrant.relay
             count = min(size.streams, relay.streams_most)
-            kinds = ["memory-streams", *(["crowd-cpu", "crowd-p50", "crowd-p99"] if count == size.streams else [])]
+            kinds = ["memory-streams", *(_CROWD if count == size.streams else ())]
             with self._attempt(kinds, relay.name) as stack:
                 fresh = race.enter(relay, self.upstream.ground(), stack)
                 seen = asyncio.run(crowd.warmed(fresh, count, ramp, watched))
@@ -180,10 +181,11 @@ class Run:
                 if count == size.streams:
                     self.board.add("crowd-cpu", relay.name, seen.cores)
                     self._keep_lags(relay.name, seen)
-            for kind in ("crowd-cpu", "crowd-p50", "crowd-p99") if count < size.streams else ():
+            for kind in _CROWD if count < size.streams else ():
                 self.board.fail(kind, relay.name, f"given {count} streams only")
 
     def _keep_lags(self, name: str, seen: crowd.Seen) -> None:
+        self.board.add("crowd-events", name, 100 * seen.share)
         for kind, share in (("crowd-p50", 0.5), ("crowd-p99", 0.99)):
             self.board.add(kind, name, 1000 * figures.percentile(seen.lags_seconds, share))
 

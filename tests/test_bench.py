@@ -56,6 +56,14 @@ class RatioTests(SynchronousTestCase):
         found.fail("cpu-unary", "nginx", "status 502")
         self.assertEqual(found.row("cpu-unary"), figures.Row({}, {"nginx": "status 502"}))
 
+    def test_a_wrong_answer_of_the_gateway_is_always_wrong(self) -> None:
+        """Of the baseline only where a ratio needs it, and of the others never: they are listed as missing."""
+        found = board()
+        for kind in ("cpu-unary", "crowd-p50"):
+            for name in ("gateway", "bare", "nginx"):
+                found.fail(kind, name, "status 502")
+        self.assertEqual([one.partition(",")[0] for one in found.wrong()], ["gateway", "bare", "gateway"])
+
 
 class GuardTests(SynchronousTestCase):
     """The comparison with the recorded ratios."""
