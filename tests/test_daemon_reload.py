@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.processes import (
     Server,
     Simulator,
     aistudio,
+    kill,
     listens,
     logged,
     prompt,
@@ -210,6 +212,26 @@ class ReloadTests(ReloadCase):
         path.write_text(json.dumps({**document, "routing": {"aliases": {"nick": MODEL}}}))
         server.child.signal("HUP")
         await logged(server, TAKEN)
+        self.assertEqual((await server.ask("/v1beta/models/nick:generateContent", prompt())).status, 200)
+
+
+class BackgroundTests(DaemonCase):
+    async def test_a_daemon_in_another_directory_finds_its_file_again(self) -> None:
+        """P3: the path of the command line is that of the start, wherever the daemon works."""
+        path, port = self.configured(None)
+        elsewhere = self.home / "elsewhere"
+        elsewhere.mkdir()
+        log = self.home / "gateway.log"
+        options = [f"--pidfile={self.home / 'gateway.pid'}", f"--logfile={log}", f"--rundir={elsewhere}"]
+        child = await self.run_to_end("antigravity", "--simulate", "--config", path.name, options=options)
+        self.assertEqual(child.exit_code, 0, child.printed)
+        pid = int((self.home / "gateway.pid").read_text())
+        self.addCleanup(kill, pid)
+        document = json.loads(path.read_text())
+        path.write_text(json.dumps({**document, "routing": {"aliases": {"nick": MODEL}}}))
+        os.kill(pid, signal.SIGHUP)
+        await until(lambda: TAKEN in log.read_text())
+        server = Server(child, port)
         self.assertEqual((await server.ask("/v1beta/models/nick:generateContent", prompt())).status, 200)
 
 

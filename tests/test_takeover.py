@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +149,32 @@ class KeptTests(TakeOverCase):
         self.assertIn("studio", self.now.router.catalog.listed)
         self.reload(keys("second"))
         self.assertNotIn("studio", self.now.router.catalog.listed)
+
+
+class ManyTests(TakeOverCase):
+    def test_a_hundred_reloads_leave_nothing_behind(self) -> None:
+        """No timer, watcher, connection or composition more than after the first."""
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir(mode=0o700)
+        file = directory / "a.json"
+        file.touch(mode=0o600)
+        file.write_text(json.dumps({"name": "a", "refresh_token": "r", "project": "p"}))
+        files = account(accounts=(), credentials_dir=str(directory))
+        self.begin(keys("first"), files)
+        self.now.start()
+        self.reload(keys("first", "second"), files)
+        self.credential()
+        self.clock.advance(1)
+        timers = len(self.clock.getDelayedCalls())
+        seen = [weakref.ref(self.now)]
+        for number in range(100):
+            self.reload(*([keys("first"), files] if number % 2 else [files, keys("first", "second")]))
+            seen.append(weakref.ref(self.now))
+            self.credential()
+        self.clock.advance(1)
+        self.assertEqual(len(self.clock.getDelayedCalls()), timers)
+        gc.collect()
+        self.assertLessEqual(sum(one() is not None for one in seen), 2)
 
 
 class ChangedTests(TakeOverCase):
