@@ -327,7 +327,7 @@ class KeeperTests(SynchronousTestCase):
         standings.set_enabled(ONE, False)
         self.clock.advance(EVERY_SECONDS)
         self.successResultOf(keeper.stop())
-        self.assertEqual(self.disk.saved, [])
+        self.assertEqual((self.disk.saved, keeper.failing), ([], True))
 
     def test_nothing_is_kept_of_credentials_that_went(self) -> None:
         """Who is there no more leaves neither a switch nor a last use; an upstream left out for a while keeps all."""

@@ -49,7 +49,7 @@ class Keeper:
         self._writing = False
         self._waiters: list[Deferred[None]] = []
         self.failing = False
-        """Whether the last attempt to write came to nothing."""
+        """Whether the last attempt to write came to nothing, or none may be made."""
         self.errors = 0
         """How many attempts did."""
 
@@ -59,6 +59,7 @@ class Keeper:
         Raises LedgerError for a ledger of a newer version, OSError.
         """
         self._owned = owned
+        self.failing = not owned
         kept, note = self._ledger.load(owned)
         if kept is not None:
             try:
