@@ -114,6 +114,7 @@ def _configured(directory: Path, standin_port: int, port: int, accounts: int, se
                 "credentials_dir": "accounts",
             }
         },
+        "admin": {"listen": ""},
         "state_dir": str(state),
         **sections,
     }
