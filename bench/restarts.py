@@ -33,14 +33,15 @@ from machine import machine
 
 PER_SECOND = 200
 STREAMS = 50
-CALM_SECONDS = 1.0
-"""Between a start and the next end."""
+CALM_SECONDS = 3.0
+"""Between a start and the next end: what waited meanwhile is answered beside what comes."""
 DRAIN_SECONDS = 30
 ANSWER_SECONDS = 60.0
-PACE_SECONDS = 0.15
-"""Between two events of a stream."""
-POLL_SECONDS = 1.5
-"""The simulator's record keeps the last 1,000 requests."""
+PACE_SECONDS = 0.06
+"""Between two events of a stream, of which there are some twenty."""
+POLL_SECONDS = 0.5
+KEPT = 20_000
+"""So many requests the simulator's record keeps: more than come between two looks, whatever the machine does."""
 GOALS = ("lost", "never_seen_upstream", "doubled", "refused", "cut", "bad_exits")
 """What there must be none of."""
 REST_SECONDS = 0.8
@@ -249,9 +250,8 @@ async def _watch(control: observed.Control, seen: collections.Counter[str], over
     last = 0
     while True:
         ended = over.is_set()
-        entries = (await control.ask("GET", "/requests"))["requests"]
-        fresh = [entry for entry in entries if entry["id"] > last]
-        if last and fresh and fresh[0]["id"] != last + 1:
+        fresh = (await control.ask("GET", f"/requests?after={last}"))["requests"]
+        if fresh and fresh[0]["id"] != last + 1:
             raise observed.Lost(f"the simulator's record has a gap before {fresh[0]['id']}")
         for entry in fresh:
             last = entry["id"]
@@ -328,9 +328,8 @@ def main() -> int:
         port = processes.free_port()
         command = [processes.twistd(), "-n", "--pidfile=", "antigravity-simulator", "--port", str(port)]
         try:
-            simulator = processes.start(
-                "simulator", [*command, "--pace", str(PACE_SECONDS)], port, directory, cwd=directory
-            )
+            command += ["--pace", str(PACE_SECONDS), "--keep", str(KEPT)]
+            simulator = processes.start("simulator", command, port, directory, cwd=directory)
             try:
                 figures = asyncio.run(measure(5 if given.short else given.restarts, given.per_second, directory, port))
             finally:

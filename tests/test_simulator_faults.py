@@ -57,6 +57,8 @@ class ControlTests(Case):
         self.refused(WHOLE, said("Hi"), 429)
         found = json.loads(self.ask("GET", "/_simulator/requests?face=aistudio")[2])["requests"]
         self.assertEqual([entry["status"] for entry in found], [200, 429])
+        later = json.loads(self.ask("GET", f"/_simulator/requests?face=aistudio&after={found[0]['id']}")[2])["requests"]
+        self.assertEqual([entry["status"] for entry in later], [429])
         state = json.loads(self.ask("GET", "/_simulator/state")[2])
         self.assertEqual((state["tokens_valid"], state["requests_by_credential"]), (1, {"k": 2}))
         self.assertEqual(self.post("/_simulator/tokens", {"expire": "*"})["expired"], 1)

@@ -181,7 +181,7 @@ class OptionsTests(SynchronousTestCase):
     def test_wrong_options_are_told(self) -> None:
         """One sentence each."""
         missing = str(Path(self.mktemp()))
-        for wrong in (["--port", "x"], ["--pace", "-1"], ["--pace", "x"], ["--script", missing]):
+        for wrong in (["--port", "x"], ["--pace", "-1"], ["--pace", "x"], ["--keep", "0"], ["--script", missing]):
             self.assertRaises(UsageError, Options().parseOptions, wrong)
 
     def test_a_script_is_loaded(self) -> None:

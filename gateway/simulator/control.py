@@ -85,8 +85,10 @@ def add(app: "Klein", simulator: "Simulator") -> None:
 
     @route("/requests", "GET")
     def requests(request: Request) -> Json:
+        after = _query(request, "after", "0")
         found = simulator.requests(_query(request, "face", "*"), _query(request, "verb", "*"))
-        return {"requests": [entry.report() for entry in found]}
+        last = int(after) if after.isascii() and after.isdigit() else 0
+        return {"requests": [entry.report() for entry in found if entry.number > last]}
 
     @route("/requests", "DELETE")
     def forget(request: Request) -> Json:

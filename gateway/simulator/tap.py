@@ -39,6 +39,7 @@ class Options(usage.Options):
         ["listen", "l", DEFAULT_LISTEN, "Where to listen: a Twisted endpoint description."],
         ["port", "p", None, "Short for --listen tcp:PORT:interface=127.0.0.1."],
         ["pace", None, 0.03, "Seconds between two events of a stream; 0 sends them at once.", float],
+        ["keep", None, "1000", "How many requests the record keeps."],
         ["script", "s", None, "A JSON or YAML file of faults, quotas and token settings to begin with."],
     ]
 
@@ -48,6 +49,8 @@ class Options(usage.Options):
             if not str(self["port"]).isdecimal():
                 raise usage.UsageError("--port is a number; --listen takes an endpoint description.")
             self["listen"] = f"tcp:{self['port']}:interface=127.0.0.1"
+        if not self["keep"].isdecimal() or not int(self["keep"]):
+            raise usage.UsageError("--keep is a number above 0.")
         if self["pace"] < 0:
             raise usage.UsageError("--pace must not be negative.")
         self["loaded"] = _load_script(self["script"]) if self["script"] else None
@@ -59,7 +62,7 @@ def makeService(options: Options) -> IService:
 
     from gateway.simulator.world import Simulator
 
-    simulator = Simulator(reactor, pace_seconds=options["pace"])
+    simulator = Simulator(reactor, pace_seconds=options["pace"], keep_requests=int(options["keep"]))
     if options["loaded"] is not None:
         simulator.load(options["loaded"])
     return strports.service(options["listen"], simulator.site(), reactor=reactor)
