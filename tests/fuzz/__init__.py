@@ -8,6 +8,7 @@ TARGETS: tuple[str, ...] = (
     "heads",
     "chunks",
     "connections",
+    "callers",
     "responses",
     "sse",
     "bodies",
