@@ -129,7 +129,7 @@ class Gateway(service.Service):
             composition,
             situation,
             Listeners(self._reactor, composition.site),
-            Listeners(self._reactor, site),
+            Listeners(self._reactor, site.capped()),
             site,
         )
 

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.task import deferLater
 
 from gateway.operations.exposition import COUNTERS, GAUGES
+from gateway.operations.watching import CONNECTIONS_MOST
 from tests.clients.daemon import free_port
 from tests.processes import (
     GENERATE,
@@ -25,6 +26,7 @@ from tests.processes import (
     logged,
     prompt,
     reactor,
+    until,
 )
 
 TOKEN = "a-watchers-token"
@@ -141,6 +143,20 @@ class PageTests(WatchCase):
         self.assertEqual(child.exit_code, 78)
         self.assertIn("admin.token", child.printed)
 
+    async def test_a_flood_of_watchers_is_capped(self) -> None:
+        """What comes beyond the cap is closed at once, clients are served, and who goes makes room."""
+        await self.begin()
+        held = [await self.pages.connect() for _ in range(CONNECTIONS_MOST)]
+        beyond = [await self.pages.connect() for _ in range(5)]
+        for one in beyond:
+            await one.until(lambda one=one: one.over)
+        self.assertFalse(any(one.over for one in held))
+        self.assertEqual((await self.daemon.ask(GENERATE, prompt())).status, 200)
+        for one in held:
+            one.leave()
+        await until(lambda: all(one.over for one in held))
+        self.assertEqual((await self.pages.ask("/healthz")).status, 200)
+
     async def test_a_watchers_port_that_is_taken_ends_the_start(self) -> None:
         """If it was written; the default is left out, and one line says so (P12)."""
         path, port = self.configured({"studio": aistudio("http://127.0.0.1:1")}, admin={})
@@ -200,6 +216,15 @@ class ReactorTests(WatchCase):
             os.kill(self.daemon.child.transport.pid, number)
         self.assertEqual((await self.daemon.ask(GENERATE, prompt())).status, 200)
         self.assertTrue(self.daemon.child.running)
+
+    async def test_the_watchdogs_signal_tells_where_it_stood(self) -> None:
+        """P14: SIGABRT, as systemd sends it to a process that is stuck, has it write its stacks and no values."""
+        await self.begin()
+        os.kill(self.daemon.child.transport.pid, signal.SIGABRT)
+        self.assertTrue(await self.daemon.child.ended_within(10, reactor))
+        self.assertEqual(self.daemon.child.exit_code, -signal.SIGABRT)
+        self.assertIn("Fatal Python error: Aborted", self.daemon.printed)
+        self.assertIn("epollreactor.py", self.daemon.printed)
 
     async def test_there_are_no_core_dumps(self) -> None:
         """S15: the limit is 0 from the start, and nobody can raise it again."""

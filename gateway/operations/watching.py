@@ -11,11 +11,15 @@ from typing import Any
 
 import attrs
 import msgspec
+from twisted.internet.interfaces import IAddress, IProtocolFactory
 from twisted.logger import Logger
+from twisted.protocols.policies import ThrottlingFactory
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 IDLE_SECONDS = 60.0
+CONNECTIONS_MOST = 64
+"""They are to cost the clients no descriptors."""
 
 _HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+))(?::[0-9]{1,5})?\Z")
 _log = Logger(namespace="gateway.admin")
@@ -56,6 +60,23 @@ class WatchSite(Site):
 
     def log(self, request: Any) -> None:
         """Log nothing."""
+
+    def capped(self) -> IProtocolFactory:
+        """Return what is to be listened with: it takes so many connections, and closes what comes beyond."""
+        factory: IProtocolFactory = _Capped(self, maxConnectionCount=CONNECTIONS_MOST)  # type: ignore[no-untyped-call]
+        return factory
+
+
+class _Capped(ThrottlingFactory):
+    """Speaks of no cap in the log: whoever floods these pages would fill it."""
+
+    noisy = False
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """See IProtocolFactory."""
+        if self.connectionCount >= self.maxConnectionCount:
+            return None
+        return super().buildProtocol(addr)  # type: ignore[no-untyped-call]
 
 
 class _Page(Resource):

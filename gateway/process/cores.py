@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
-import sys
+
+STANDARD_ERROR = 2
 
 
 def forbid() -> None:
@@ -22,8 +24,6 @@ def forbid() -> None:
 
 def tell_where() -> None:
     """Have a fatal signal, such as the watchdog's SIGABRT, write the threads' stacks to standard error."""
-    try:
-        faulthandler.enable(sys.stderr)
-    except (AttributeError, OSError, ValueError):
-        # A daemon may have none.
-        return
+    # The descriptor itself: twistd has put the log in the place of sys.stderr.
+    with contextlib.suppress(OSError, ValueError):
+        faulthandler.enable(STANDARD_ERROR)
