@@ -222,6 +222,12 @@ def upstreams(sizes: Sizes, directory: Path) -> list[Row]:
             rows.append(Row(f"{sizes.bomb // GIB} GiB in gzip from upstream, {verb}", more / MIB, 16, "MiB more"))
     finally:
         house.stop()
+    house = start(directory / "crumbs", sizes.line)
+    try:
+        more = house.more(partial(ask, house, "crumbs"))
+        rows.append(Row("10 MB in chunks of one byte", more / MIB, (10_000_000 + MORE_MOST) / MIB, "MiB more"))
+    finally:
+        house.stop()
     return rows
 
 

@@ -1,8 +1,8 @@
 """A stand-in for Google that sends too much, for the bench of the door.  Does I/O.
 
 What it answers goes by the model's name: ``bomb`` is gzip that unpacks to ``--bytes``, ``line`` a stream whose first
-event does not end before ``--bytes``, ``wide`` one JSON text of so many bytes, ``endless`` a stream of 4 KiB events as
-fast as they are taken; any other model gets a short answer.
+event does not end before ``--bytes``, ``wide`` one JSON text of so many bytes, ``crumbs`` a tenth of it in chunks of
+one byte each, ``endless`` a stream of 4 KiB events as fast as they are taken; any other model gets a short answer.
 """
 
 from __future__ import annotations
@@ -36,6 +36,13 @@ def filled(before: bytes, size: int) -> Iterator[bytes]:
         yield block
 
 
+def crumbs(size: int) -> Iterator[bytes]:
+    """Yield chunks of one byte each, many in one piece; the first and the last are framed by whoever writes them."""
+    many = b"x" + b"\r\n1\r\nx" * 9999
+    for _ in range(0, size, 10_000):
+        yield many
+
+
 def events() -> Iterator[bytes]:
     """Yield events without an end."""
     while True:
@@ -52,6 +59,8 @@ def answered(model: bytes, verb: bytes, size: int) -> tuple[list[bytes], Iterato
         return fields, filled(b'data: {"text":"', size)
     if model == b"wide":
         return fields, filled(b'{"text":"', size)
+    if model == b"crumbs":
+        return fields, crumbs(size // 10)
     if model == b"endless":
         return fields, events()
     return fields, iter([b"data: " + ANSWER + b"\r\n\r\n" if verb == b"streamGenerateContent" else ANSWER])
@@ -71,7 +80,8 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, size
             fields, chunks = answered(found[1], found[2], size)
             writer.write(b"HTTP/1.1 200 OK\r\n" + b"\r\n".join(fields) + b"\r\n\r\n")
             for chunk in chunks:
-                writer.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+                size_of = 1 if found[1] == b"crumbs" else len(chunk)
+                writer.write(b"%x\r\n%s\r\n" % (size_of, chunk))
                 await writer.drain()
             writer.write(b"0\r\n\r\n")
     except (asyncio.IncompleteReadError, ConnectionError):

@@ -177,7 +177,10 @@ class _Collector:
         self.over = False
         self._exchange = exchange
         self._limit = limit
-        self._chunks: list[bytes] = []
+        self._first = b""
+        """The body as long as it is in one piece, which is how most come."""
+        self._gathered = bytearray()
+        """All of it otherwise, in one piece, because many of them take more memory than their bytes do."""
         self._size = 0
         self._error: WireError | None = None
         self._waiting: Deferred[None] | None = None
@@ -189,7 +192,13 @@ class _Collector:
         if self._size > self._limit:
             self._fail(WireError("too-large"))
             return
-        self._chunks.append(chunk)
+        if self._size == len(chunk):
+            self._first = chunk
+        else:
+            if not self._gathered:
+                self._gathered += self._first
+                self._first = b""
+            self._gathered += chunk
         if self._clock is not None:
             self._moved = self._clock.seconds()
 
@@ -204,7 +213,7 @@ class _Collector:
         """Return it, when it is over; raises what kept it from being whole."""
         if self._error is not None:
             raise self._error
-        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        return self._first or bytes(self._gathered)
 
     async def rest(self, clock: IReactorTime, idle_seconds: float, seconds: float) -> None:
         """Wait for its end, as long as it moves on."""
