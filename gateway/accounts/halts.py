@@ -20,6 +20,10 @@ class Halts:
     _struck: dict[str, dict[str, float]] = attrs.field(factory=dict)
     """By upstream, the credentials whose owners must act, and when that was found."""
 
+    def __bool__(self) -> bool:
+        """Say whether any upstream stands still."""
+        return bool(self._halted)
+
     def why(self, upstream: str) -> str:
         """Return why an upstream stands still; empty where it does not."""
         return self._halted.get(upstream, "")

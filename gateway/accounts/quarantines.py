@@ -33,6 +33,10 @@ class Quarantines:
     _rotated: dict[Key, tuple[str, str]] = attrs.field(factory=dict)
     """The mark that a credential goes by, and the one that it will have at the next start."""
 
+    def __bool__(self) -> bool:
+        """Say whether anybody is out."""
+        return bool(self._condemned or self._unusable)
+
     def find(self, credential: Credential) -> Quarantine | None:
         """Return why a credential is out, None where it is in."""
         return self._unusable.get(_key(credential)) or self._held(credential)

@@ -34,6 +34,9 @@ PROBE_JITTER = 0.2
 Pair = tuple[str, str]
 
 
+_GOOD = Availability(State.OK, True)
+
+
 @attrs.frozen
 class Condemned:
     """What a quarantine changed."""
@@ -83,13 +86,18 @@ class Standings:
         barred = self._barred(credential)
         if barred is not None:
             return barred
+        if not self._rests:
+            return _GOOD
         found = [self._of(rest, model, now) for _, rest in self._resting(credential, model)]
         if not found:
-            return Availability(State.OK, True)
+            return _GOOD
         # The one that is over last decides, and one that is not over before one that is to be tried.
         return max(found, key=lambda one: (not one.usable, one.free_at or 0.0))
 
     def _barred(self, credential: Credential) -> Availability | None:
+        if not (self._disabled or self._quarantines or self.halts):
+            # On most days nobody is, and every request asks.
+            return None
         halted = self.halts.why(credential.upstream)
         if halted:
             return Availability(State.HALTED, False, None, halted)
@@ -107,13 +115,16 @@ class Standings:
         """Take note that a request goes out; it is the probe of what is half-open."""
         self.version += self.usage.begin(credential, now)
         lease = Lease(credential, model, since=now)
-        self._probes(lease, now)
+        if self._rests:
+            self._probes(lease, now)
         return lease
 
     def holds(self, lease: Lease, now: float) -> bool:
         """Say whether a credential may be used that was leased before a wait; it becomes the probe of what is over."""
         if self._barred(lease.credential) is not None:
             return False
+        if not self._rests:
+            return True
         self._probes(lease, now)
         probed = [rest for _, rest in lease.probes]
         return all(rest in probed for _, rest in self._resting(lease.credential, lease.model))

@@ -180,7 +180,9 @@ class Router:
 
     async def _try_bases(self, run: Run, member: Member, lease: Lease) -> Whole | Live | Failure | None:
         now = self.clock.seconds()
-        bases = sorted(member.bases, key=lambda base: self.standings.bases.until(base, run.call.model, now) > now)
+        bases = list(member.bases)
+        if len(bases) > 1:
+            bases.sort(key=lambda base: self.standings.bases.until(base, run.call.model, now) > now)
         try:
             tokens = member.tokens
             token = await tokens.get() if tokens.ready else await self._token(run, member, tokens.get)
@@ -290,7 +292,10 @@ class Router:
             budget.succeeded()
 
     def _budget(self, upstream: str) -> RetryBudget:
-        return self._budgets.setdefault(upstream, RetryBudget())
+        budget = self._budgets.get(upstream)
+        if budget is None:
+            budget = self._budgets[upstream] = RetryBudget()
+        return budget
 
     def _note(self, run: Run, member: Member, base: str, verdict: Verdict | None, since: float) -> None:
         seconds = self.clock.seconds() - since

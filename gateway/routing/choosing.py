@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import attrs
 import msgspec
@@ -112,10 +112,14 @@ class Chooser:
         """Return who would be chosen now, and change nothing."""
         call = run.call
         able = self.eligible(run)
-        preferred = {one.upstream for one in able if catalog.knows(one.upstream, call.model)}
         bound = self.sessions.get(call.session, call.model, now) if call.session else None
-        spent = self.quotas.spent(able, call.model, now)
-        pending = {one for one in able if not run.members[one].tokens.ready}
+        preferred: Set[str] = frozenset()
+        spent: Set[Credential] = frozenset()
+        pending: Set[Credential] = frozenset()
+        if len(able) > 1:
+            preferred = {one.upstream for one in able if catalog.knows(one.upstream, call.model)}
+            spent = self.quotas.spent(able, call.model, now)
+            pending = {one for one in able if not run.members[one].tokens.ready}
         choice = choose(able, preferred, self.standings, bound, run.tried, call.model, now, strategy, spent, pending)
         if run.bound_by and isinstance(choice, Choice):
             return Choice(choice.credential, run.bound_by, choice.passed_over)

@@ -99,19 +99,23 @@ def choose(
             free.append(credential)
     if not free:
         return Nobody(soonest, busy)
-    first = min(one.terms.priority for one in free)
-    equals = [one for one in free if one.terms.priority == first]
+    equals = free
+    if len(free) > 1:
+        first = min(one.terms.priority for one in free)
+        equals = [one for one in free if one.terms.priority == first]
     if standings.doubts:
         equals = [one for one in equals if not standings.doubts.about(one, model, now)] or equals
     if strategy.keeps_sessions and bound is not None and bound in equals:
         # The one of now: its terms may have changed since it was bound.
         return Choice(equals[equals.index(bound)], SESSION)
-    known = [one for one in equals if one.upstream in preferred]
-    known = known or equals
-    known = [one for one in known if one not in spent] or known if spent else known
-    best = ideal = min(known, key=lambda one: strategy.order(standings.usage, one))
-    if best in pending:
-        best = min(known, key=lambda one: (one in pending, strategy.order(standings.usage, one)))
+    best = ideal = equals[0]
+    if len(equals) > 1:
+        known = [one for one in equals if one.upstream in preferred]
+        known = known or equals
+        known = [one for one in known if one not in spent] or known if spent else known
+        best = ideal = min(known, key=lambda one: strategy.order(standings.usage, one))
+        if best in pending:
+            best = min(known, key=lambda one: (one in pending, strategy.order(standings.usage, one)))
     passed_over = ideal if ideal != best else None
     if tried:
         return Choice(best, ROTATION, passed_over)

@@ -20,8 +20,7 @@ def fingerprint(key_id: str, session_id: bytes | None, first_user_turn: bytes | 
         what, text = b"turn\0", memoryview(first_user_turn)
     else:
         return ""
-    digest = hashlib.sha256(_DOMAIN)
-    digest.update(key_id.encode("utf-8") + b"\0" + what)
-    digest.update(str(len(text)).encode("ascii") + b"\0")
+    head = b"%b%b\0%b%d\0" % (_DOMAIN, key_id.encode("utf-8"), what, len(text))
+    digest = hashlib.sha256(head)
     digest.update(text[:_HASHED_BYTES])
     return digest.hexdigest()[:32]

@@ -55,6 +55,8 @@ class EventStream:
         self._over = False
         self._error: WireError | None = None
         self._committed = False
+        self._heard = 0.0
+        """When something came last, once it is committed."""
 
     async def first(self, seconds: float) -> Event:
         """Start the flow and return the first event, which is also held for the sink.
@@ -96,6 +98,7 @@ class EventStream:
         """Read on."""
         if not self._over and self._paused:
             self._paused = False
+            self._heard = self._clock.seconds()
             self._arm(self._idle_seconds, "timeout-idle")
             self._exchange.resume()
 
@@ -110,8 +113,9 @@ class EventStream:
         """Take the next bytes of the body; see Receiver."""
         if self._over:
             return
-        if self._timer is not None and self._committed:
-            self._timer.reset(self._idle_seconds)
+        if self._committed:
+            # The timer stands as it is, and looks at this when it is due: it is set anew far less often.
+            self._heard = self._clock.seconds()
         try:
             payloads = self._decoder.feed(chunk)
         except sse.EventTooLarge:
@@ -183,4 +187,8 @@ class EventStream:
 
     def _late(self, kind: str) -> None:
         self._timer = None
-        self._fail(WireError(kind))
+        left = self._heard + self._idle_seconds - self._clock.seconds() if self._committed else 0.0
+        if left > 0:
+            self._timer = self._clock.callLater(left, self._late, kind)
+        else:
+            self._fail(WireError(kind))
