@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -93,7 +94,7 @@ class Router:
     explains: bool = False
     """Whether every request's journal says why its credentials were chosen."""
     chooser: Chooser = attrs.field(init=False)
-    _budgets: dict[str, RetryBudget] = attrs.field(factory=dict)
+    _budgets: dict[str, RetryBudget] = attrs.field(factory=lambda: defaultdict(RetryBudget))
 
     def __attrs_post_init__(self) -> None:
         waiting: Waiting[Taken] = Waiting(self.clock, self.limits.queue)
@@ -146,7 +147,7 @@ class Router:
         alike = sum(1 for attempt in run.journal.attempts if attempt.reason == verdict.reason)
         if verdict.max_tries and alike >= verdict.max_tries:
             return False
-        if verdict.blame is Blame.BASE and not self._budget(upstream).allows():
+        if verdict.blame is Blame.BASE and not self._budgets[upstream].allows():
             return False
         return self.clock.seconds() < run.deadline
 
@@ -279,7 +280,7 @@ class Router:
 
     def _heed_backend(self, member: Member, model: str, base: str, result: Whole | Live | Failure) -> None:
         """Keep count of the backend's own health, which is not the credential's."""
-        budget = self._budget(member.credential.upstream)
+        budget = self._budgets[member.credential.upstream]
         if isinstance(result, Failure) and result.verdict.blame is Blame.BASE:
             budget.failed()
             now = self.clock.seconds()
@@ -290,12 +291,6 @@ class Router:
         if not isinstance(result, Failure):
             self.standings.doubts.answered(member.credential, model)
             budget.succeeded()
-
-    def _budget(self, upstream: str) -> RetryBudget:
-        budget = self._budgets.get(upstream)
-        if budget is None:
-            budget = self._budgets[upstream] = RetryBudget()
-        return budget
 
     def _note(self, run: Run, member: Member, base: str, verdict: Verdict | None, since: float) -> None:
         seconds = self.clock.seconds() - since
