@@ -150,6 +150,6 @@ async def gather(
 
 async def warmed(entrant: race.Entrant, count: int, ramp_seconds: float, seconds: float) -> Seen:
     """Gather a crowd at a relay that has just started, after a few streams that warm it up."""
-    await gather(entrant.target, entrant.process, 8, 0.1, 0.5)
+    await gather(entrant.target, entrant.process, 8, 0.1, 1.5)  # an event of each at least
     await asyncio.sleep(0.5)
     return await gather(entrant.target, entrant.process, count, ramp_seconds, seconds)
