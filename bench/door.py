@@ -124,7 +124,11 @@ def start(directory: Path, size: int, **limits: Any) -> House:
     file.touch(0o600)
     file.write_text(json.dumps(configuration), "utf-8")  # JSON is YAML
     command = [processes.twistd(), "-n", "--pidfile=", "antigravity", "--config", str(file)]
-    gateway = processes.start("gateway", command, port, directory, cwd=processes.BENCH.parent)
+    try:
+        gateway = processes.start("gateway", command, port, directory, cwd=processes.BENCH.parent)
+    except processes.StartError:
+        upstream.stop()
+        raise
     house = House(gateway, upstream)
     for _ in range(50):
         ask(house, "plain")
