@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import attrs
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.calls import GatewayError
@@ -21,7 +22,7 @@ GOOD = f"key-{digest(b'good').hex()[:12]}"
 GATE = Gate(RING, authenticates=True, open_health=True, body_limit=1000, target_limit=100)
 OPEN = attrs.evolve(GATE, authenticates=False)
 HEAD = Head(b"POST", b"/v1beta/models/m:generateContent", 40, [b"good"], 10)
-KEYLESS = attrs.evolve(HEAD, keys=[])
+KEYLESS = replace(HEAD, keys=[])
 
 
 def refusal(gate: Gate, head: Head) -> GatewayError:
@@ -40,11 +41,11 @@ class AdmissionTests(SynchronousTestCase):
         path = "/v1beta/models/m:generateContent"
         table = [
             (GATE, HEAD, Admitted(path, GOOD)),
-            (GATE, attrs.evolve(HEAD, path=b"//models/m%3AgenerateContent/"), Admitted(path, GOOD)),
+            (GATE, replace(HEAD, path=b"//models/m%3AgenerateContent/"), Admitted(path, GOOD)),
             (OPEN, HEAD, Admitted(path, ANONYMOUS)),
             (OPEN, KEYLESS, Admitted(path, ANONYMOUS)),
-            (GATE, attrs.evolve(HEAD, content_length=None), Admitted(path, GOOD)),
-            (GATE, attrs.evolve(HEAD, content_length=1000, target_bytes=100), Admitted(path, GOOD)),
+            (GATE, replace(HEAD, content_length=None), Admitted(path, GOOD)),
+            (GATE, replace(HEAD, content_length=1000, target_bytes=100), Admitted(path, GOOD)),
         ]
         for gate, head, admitted in table:
             self.assertEqual(gate.judge(head), admitted, f"{head}")
@@ -53,12 +54,12 @@ class AdmissionTests(SynchronousTestCase):
         """In all its spellings, and nothing else with it."""
         strict = attrs.evolve(GATE, open_health=False)
         for path in (b"/healthz", b"//healthz/", b"/%68ealthz"):
-            head = attrs.evolve(KEYLESS, method=b"GET", path=path)
+            head = replace(KEYLESS, method=b"GET", path=path)
             self.assertEqual(GATE.judge(head), Admitted("/healthz", ANONYMOUS, counts=False), repr(path))
             self.assertEqual(refusal(strict, head).code, 401, repr(path))
         others = (b"/healthz/x", b"/v1beta/healthz", b"/healthz/../v1beta/models", b"/HEALTHZ", b"/healthz%00", b"/")
         for path in others:
-            self.assertEqual(refusal(GATE, attrs.evolve(KEYLESS, path=path)).code, 401, repr(path))
+            self.assertEqual(refusal(GATE, replace(KEYLESS, path=path)).code, 401, repr(path))
 
 
 class RefusalTests(SynchronousTestCase):
@@ -67,17 +68,17 @@ class RefusalTests(SynchronousTestCase):
     def test_every_refusal_has_its_code_and_reason(self) -> None:
         """L8, L9, L11, L12: in Google's words, each with what to do."""
         table = [
-            (attrs.evolve(HEAD, target_bytes=101), 414, "INVALID_ARGUMENT", "TARGET_TOO_LONG"),
-            (attrs.evolve(HEAD, method=b"BREW"), 501, "UNIMPLEMENTED", "METHOD_UNKNOWN"),
-            (attrs.evolve(HEAD, method=b"get"), 501, "UNIMPLEMENTED", "METHOD_UNKNOWN"),
-            (attrs.evolve(HEAD, method=b"CONNECT"), 501, "UNIMPLEMENTED", "METHOD_UNKNOWN"),
-            (attrs.evolve(HEAD, method=b"TRACE"), 501, "UNIMPLEMENTED", "METHOD_UNKNOWN"),
-            (attrs.evolve(HEAD, method=b""), 501, "UNIMPLEMENTED", "METHOD_UNKNOWN"),
+            (replace(HEAD, target_bytes=101), 414, "INVALID_ARGUMENT", "TARGET_TOO_LONG"),
+            (replace(HEAD, method=b"BREW"), 501, "UNIMPLEMENTED", "METHOD_UNKNOWN"),
+            (replace(HEAD, method=b"get"), 501, "UNIMPLEMENTED", "METHOD_UNKNOWN"),
+            (replace(HEAD, method=b"CONNECT"), 501, "UNIMPLEMENTED", "METHOD_UNKNOWN"),
+            (replace(HEAD, method=b"TRACE"), 501, "UNIMPLEMENTED", "METHOD_UNKNOWN"),
+            (replace(HEAD, method=b""), 501, "UNIMPLEMENTED", "METHOD_UNKNOWN"),
             (KEYLESS, 401, "UNAUTHENTICATED", "CLIENT_KEY_INVALID"),
-            (attrs.evolve(HEAD, keys=[b"wrong"]), 401, "UNAUTHENTICATED", "CLIENT_KEY_INVALID"),
-            (attrs.evolve(HEAD, path=b"/v1beta/../x"), 400, "INVALID_ARGUMENT", "PATH_INVALID"),
-            (attrs.evolve(HEAD, path=b"/%00"), 400, "INVALID_ARGUMENT", "PATH_INVALID"),
-            (attrs.evolve(HEAD, content_length=1001), 413, "INVALID_ARGUMENT", "BODY_TOO_LARGE"),
+            (replace(HEAD, keys=[b"wrong"]), 401, "UNAUTHENTICATED", "CLIENT_KEY_INVALID"),
+            (replace(HEAD, path=b"/v1beta/../x"), 400, "INVALID_ARGUMENT", "PATH_INVALID"),
+            (replace(HEAD, path=b"/%00"), 400, "INVALID_ARGUMENT", "PATH_INVALID"),
+            (replace(HEAD, content_length=1001), 413, "INVALID_ARGUMENT", "BODY_TOO_LARGE"),
         ]
         for head, code, status, reason in table:
             error = refusal(GATE, head)
@@ -87,9 +88,9 @@ class RefusalTests(SynchronousTestCase):
     def test_without_a_key_nothing_is_learned_about_the_rest(self) -> None:
         """L8, L12: the key comes before path and size, so that a stranger's giant body is 401 and not 413."""
         for head in (
-            attrs.evolve(KEYLESS, content_length=10**9),
-            attrs.evolve(KEYLESS, path=b"/../x"),
-            attrs.evolve(KEYLESS, path=b"/no/such/route"),
+            replace(KEYLESS, content_length=10**9),
+            replace(KEYLESS, path=b"/../x"),
+            replace(KEYLESS, path=b"/no/such/route"),
         ):
             self.assertEqual(refusal(GATE, head).reason, "CLIENT_KEY_INVALID", f"{head}")
 
@@ -97,7 +98,7 @@ class RefusalTests(SynchronousTestCase):
         """L12: the same answer whatever was wrong with the key, with a challenge."""
         said = set()
         for keys in ([], [b"wrong"], [b"wrong", b"worse"], [b"x" * 1_000_000], ["schlüssel".encode()], [b"\xff\x00"]):
-            error = refusal(GATE, attrs.evolve(HEAD, keys=keys))
+            error = refusal(GATE, replace(HEAD, keys=keys))
             self.assertEqual(error.headers, ((b"www-authenticate", b'Bearer realm="antigravity-gateway"'),))
             said.add(error.message)
         self.assertEqual(len(said), 1)
@@ -106,7 +107,7 @@ class RefusalTests(SynchronousTestCase):
         """As the tutorial has it: on and empty is 401 for everybody."""
         gate = attrs.evolve(GATE, keys=KeyRing(()))
         for keys in ([], [b"good"], [b""]):
-            self.assertEqual(refusal(gate, attrs.evolve(HEAD, keys=keys)).code, 401, repr(keys))
+            self.assertEqual(refusal(gate, replace(HEAD, keys=keys)).code, 401, repr(keys))
 
     def test_body_too_large_names_the_limit(self) -> None:
         """L8: also for a body that did not say its length."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import attrs
+import msgspec
 
 from gateway.calls import GatewayError, Headers
 from gateway.dialects.paths import BadPath, normalise
@@ -18,15 +19,14 @@ KEY_INVALID = "CLIENT_KEY_INVALID"
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 
 
-@attrs.frozen
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """What is known of a request when its head is complete."""
 
     method: bytes
     path: bytes
     """The target's path, percent-encoded as it came."""
     target_bytes: int
-    keys: Sequence[bytes] = attrs.field(repr=lambda keys: f"<{len(keys)} keys>")
+    keys: Sequence[bytes]
     content_length: int | None
     credentials: Sequence[bytes] = ()
     """The values of ``X-Antigravity-Credential``."""
@@ -39,9 +39,12 @@ class Head:
     encodings: Sequence[bytes] = ()
     """The values of ``Content-Encoding``."""
 
+    def __repr__(self) -> str:
+        """Without the keys."""
+        return f"Head({self.method!r}, {self.path!r}, <{len(self.keys)} keys>)"
 
-@attrs.frozen
-class Admitted:
+
+class Admitted(msgspec.Struct, frozen=True):
     """A request that may send its body."""
 
     path: str

@@ -8,9 +8,9 @@ second ``Content-Length`` that says the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-import attrs
+import msgspec
 
 from gateway.calls import GatewayError
 
@@ -29,31 +29,35 @@ _LENGTH = re.compile(rb"[0-9]{1,18}")
 _OTHER_CODINGS = re.compile(rb"(?:(?:x-)?(?:gzip|compress|deflate)[ \t]*,[ \t]*)+chunked")
 
 _SINGLE = (b"host", b"content-length", b"transfer-encoding", b"content-type")
-_WATCHED = frozenset({*_SINGLE, b"connection", b"expect"})
-_ALIASED = frozenset({*_WATCHED, b"content-encoding", b"keep-alive", b"te", b"trailer", b"upgrade"})
+_ALIASED = frozenset(
+    {*_SINGLE, b"connection", b"expect", b"content-encoding", b"keep-alive", b"te", b"trailer", b"upgrade"}
+)
 """Names that may not come with an underscore for the hyphen: gateways behind CGI take the one for the other."""
 
 _STATUS: Mapping[int, str] = {501: "UNIMPLEMENTED", 505: "UNIMPLEMENTED"}
 _NOTHING: Sequence[bytes] = ()
 
 
-@attrs.frozen
-class RequestHead:
+class RequestHead(msgspec.Struct, frozen=True):
     """A head that can be read in one way only."""
 
     method: bytes
-    target: bytes = attrs.field(repr=False)
+    target: bytes
     """In origin form, or in absolute form with http or https."""
     version: bytes
     """``HTTP/1.1`` or ``HTTP/1.0``."""
-    fields: Sequence[tuple[bytes, bytes]] = attrs.field(repr=False)
-    """Names in lower case and values without white space around them, in their order."""
+    named: Mapping[bytes, Sequence[bytes]]
+    """The fields' values by lower-case name, in their order and without white space around them."""
     length: int | None
     """Of the body; None where it comes in chunks."""
     persistent: bool
     """Whether the client would send another request on the same connection."""
     expects: bool
     """Whether the client waits for ``100 Continue`` before it sends the body."""
+
+    def __repr__(self) -> str:
+        """Without the target and the fields, which may hold a key."""
+        return f"RequestHead({self.method!r}, {self.version!r}, {len(self.named)} fields)"
 
 
 def refusal(code: int, reason: str, message: str) -> GatewayError:
@@ -69,34 +73,34 @@ def read(raw: bytes) -> RequestHead:
     method, target, minor, lines = match.groups()
     if target[:1] != b"/" and not _ABSOLUTE.fullmatch(target):
         raise _bad_target(method)
-    fields: list[tuple[bytes, bytes]] = []
-    watched: dict[bytes, list[bytes]] = {}
+    named: dict[bytes, list[bytes]] = {}
     if lines:
+        if lines.count(b"\r\n") > FIELDS_MOST:
+            raise refusal(
+                431, "HEAD_TOO_LARGE", f"The request's head has more than {FIELDS_MOST} header fields; send fewer."
+            )
         for line in lines[:-2].split(b"\r\n"):
             name, _, value = line.partition(b":")
-            name, value = name.lower(), value.strip(b" \t")
-            fields.append((name, value))
-            if name in _WATCHED:
-                watched.setdefault(name, []).append(value)
-    if len(fields) > FIELDS_MOST:
-        raise refusal(
-            431, "HEAD_TOO_LARGE", f"The request's head has more than {FIELDS_MOST} header fields; send fewer."
-        )
-    if b"_" in lines:
-        _refuse_aliases(fields)
-    for name in _SINGLE:
-        if len(watched.get(name, _NOTHING)) > 1:
-            raise _twice(name)
+            name = name.lower()
+            if name in named:
+                named[name].append(value.strip(b" \t"))
+            else:
+                named[name] = [value.strip(b" \t")]
+        if b"_" in lines:
+            _refuse_aliases(named)
+        for name in _SINGLE:
+            if name in named and len(named[name]) > 1:
+                raise _twice(name)
     version = b"HTTP/1.1" if minor == b"1" else b"HTTP/1.0"
-    _judge_host(watched.get(b"host"), version)
-    length = _length(watched, version)
-    expects = b"expect" in watched and _expects(watched[b"expect"])
-    options = _options(watched.get(b"connection", _NOTHING))
+    _judge_host(named.get(b"host"), version)
+    length = _length(named, version)
+    expects = b"expect" in named and _expects(named[b"expect"])
+    options = _options(named[b"connection"]) if b"connection" in named else _NOTHING
     return RequestHead(
         method,
         target,
         version,
-        fields,
+        named,
         length,
         b"close" not in options and (version == b"HTTP/1.1" or b"keep-alive" in options),
         expects and version == b"HTTP/1.1" and length != 0,
@@ -120,8 +124,8 @@ def _twice(name: bytes) -> GatewayError:
     )
 
 
-def _refuse_aliases(fields: Sequence[tuple[bytes, bytes]]) -> None:
-    for name, _ in fields:
+def _refuse_aliases(names: Iterable[bytes]) -> None:
+    for name in names:
         if b"_" in name and name.replace(b"_", b"-") in _ALIASED:
             raise refusal(
                 400,
@@ -140,10 +144,10 @@ def _judge_host(hosts: Sequence[bytes] | None, version: bytes) -> None:
         raise refusal(400, "HOST_INVALID", "Host must be a name or an address, with or without a port; it is not.")
 
 
-def _length(watched: Mapping[bytes, Sequence[bytes]], version: bytes) -> int | None:
+def _length(named: Mapping[bytes, Sequence[bytes]], version: bytes) -> int | None:
     """RFC 9112 section 6.3, without its leniencies: one sign of the length, and only one, in its plainest form."""
-    codings = watched.get(b"transfer-encoding")
-    lengths = watched.get(b"content-length")
+    codings = named.get(b"transfer-encoding")
+    lengths = named.get(b"content-length")
     if codings is None:
         if lengths is None:
             return 0

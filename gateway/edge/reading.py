@@ -131,15 +131,12 @@ class ReadingChannel(PacedChannel):
             self.refuse_unread(error, _announces_body(raw))
             return
         request = self._request()
-        named: dict[bytes, list[bytes]] = {}
-        for name, value in found.fields:
-            named.setdefault(name, []).append(value)
         self._command, self._path, self._version = found.method, found.target, found.version
         self.pace.head_over(self._now())
         self.persistent = found.persistent
         if not found.persistent:
             request.last = True
-        request.begin(found.method, found.target, found.version, named)
+        request.begin(found.method, found.target, found.version, found.named)
         request.gotLength(found.length)
         if found.length == 0:
             self.allContentReceived()

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from twisted.logger import Logger
+import time
+
+from twisted.logger import Logger, LogLevel
 
 from gateway.calls import Attempt, Credential, Decision, Ended, Journal, Option
 
 _log = Logger(namespace="gateway.access")
+
+_REQUEST = (
+    "{id} {peer} {method} {path} {status} {reason} model={model} credential={credential} attempts={attempts}"
+    " first={first}s whole={whole:.3f}s in={bytes_in} out={bytes_out} tokens={tokens} finish={finish}"
+)
 
 
 class LogRecorder:
@@ -33,30 +40,36 @@ class LogRecorder:
             self._decided(journal, number, decision)
         usage = event.usage
         first = "-" if journal.first_byte is None else f"{journal.first_byte - journal.started:.3f}"
-        _log.info(
-            "{id} {peer} {method} {path} {status} {reason} model={model} credential={credential}"
-            " attempts={attempts} first={first}s whole={whole:.3f}s in={bytes_in} out={bytes_out}"
-            " tokens={tokens} finish={finish}",
-            id=journal.request_id,
-            peer=journal.peer,
-            method=journal.method,
-            path=journal.path,
-            status=event.status,
-            reason=event.reason or "-",
-            origin=event.origin,
-            model=journal.model or "-",
-            requested_model=journal.requested_model,
-            credential=journal.credential or "-",
-            upstream=journal.upstream,
-            session=journal.session,
-            trace_id=journal.trace_id,
-            attempts=len(journal.attempts),
-            first=first,
-            whole=event.seconds,
-            bytes_in=event.bytes_in,
-            bytes_out=event.bytes_out,
-            tokens="-" if usage is None else f"{usage.prompt}+{usage.candidates}",
-            finish=event.finish_reason or "-",
+        # As Logger.info does it, which looks at an event from more sides than that of every request needs.
+        _log.observer(
+            {
+                "log_logger": _log,
+                "log_level": LogLevel.info,
+                "log_namespace": _log.namespace,
+                "log_source": None,
+                "log_format": _REQUEST,
+                "log_time": time.time(),
+                "id": journal.request_id,
+                "peer": journal.peer,
+                "method": journal.method,
+                "path": journal.path,
+                "status": event.status,
+                "reason": event.reason or "-",
+                "origin": event.origin,
+                "model": journal.model or "-",
+                "requested_model": journal.requested_model,
+                "credential": journal.credential or "-",
+                "upstream": journal.upstream,
+                "session": journal.session,
+                "trace_id": journal.trace_id,
+                "attempts": len(journal.attempts),
+                "first": first,
+                "whole": event.seconds,
+                "bytes_in": event.bytes_in,
+                "bytes_out": event.bytes_out,
+                "tokens": "-" if usage is None else f"{usage.prompt}+{usage.candidates}",
+                "finish": event.finish_reason or "-",
+            }
         )
 
     def _decided(self, journal: Journal, number: int, decision: Decision) -> None:

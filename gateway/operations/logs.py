@@ -30,6 +30,7 @@ from gateway.operations.logfile import LogFile
 DEFAULT_LOG_FILE = "twistd.log"
 
 _ORDER = ("debug", "info", "warn", "error", "critical")
+_RANKS = {name: rank for rank, name in enumerate(_ORDER)}
 _OURS = ("time", "level", "logger", "message", "failure")
 """The members of a JSON line that no field of an event replaces."""
 
@@ -71,7 +72,7 @@ class LineObserver:
     def __call__(self, event: LogEvent) -> None:
         """Write one event.  A full disk or a closed pipe loses it, and costs nobody else anything."""
         level = _level(event)
-        if _ORDER.index(level) < self._lowest:
+        if _RANKS[level] < self._lowest:
             return
         try:
             self._emit(level, self._format(event, level))
@@ -202,7 +203,7 @@ def _chosen(config: LogConfig, options: Mapping[str, Any]) -> Log:
 
 def _level(event: LogEvent) -> str:
     name = getattr(event.get("log_level"), "name", "info")
-    return name if name in _ORDER else "info"
+    return name if name in _RANKS else "info"
 
 
 def _logger(event: LogEvent) -> str:

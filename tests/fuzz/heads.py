@@ -66,9 +66,13 @@ def _as_h11_reads(raw: bytes, found: head.RequestHead) -> None:
         # To be less strict than h11 is allowed where the meaning is one: it refuses HTTP/1.0 with some bodies.
         return
     assert isinstance(event, h11.Request), f"h11 has {event}"
-    theirs = (event.method, event.target, list(event.headers))
+    named: dict[bytes, list[bytes]] = {}
+    for name, value in event.headers:
+        named.setdefault(name, []).append(value)
+    theirs = (event.method, event.target, named)
     # h11 writes this one value in lower case.
-    ours = [(name, value.lower() if name == b"transfer-encoding" else value) for name, value in found.fields]
+    coding = b"transfer-encoding"
+    ours = {name: [one.lower() for one in values] if name == coding else values for name, values in found.named.items()}
     assert (found.method, found.target, ours) == theirs, f"{found} and {theirs}"
     headers = dict(event.headers)
     if b"transfer-encoding" in headers:
