@@ -71,7 +71,7 @@ class RoutingTests(Files):
         self.assertEqual(config.routing.sessions, SessionsConfig(5, 600.0))
         self.assertEqual((config.timeouts.queue, config.limits.queue, config.limits.body), (30.0, 7, 1024**2))
         self.assertEqual(self.load("timeouts: {queue: 0}").timeouts.queue, 0.0)
-        self.assertIn("queue 7 requests", describe(config))
+        self.assertIn("queue 7,", describe(config))
 
     def test_upstreams_terms_are_its_credentials_defaults(self) -> None:
         """A credential's own go before them, one by one; accounts in files have the upstream's."""
