@@ -45,7 +45,7 @@ class Decoder:
                 chunk = chunk[1:]
         if not chunk:
             return []
-        if not (self._partial or self._held):
+        if not self._held:
             plain = self._plain(chunk)
             if plain is not None:
                 return plain
@@ -69,21 +69,23 @@ class Decoder:
         return events
 
     def _plain(self, chunk: bytes) -> list[bytes] | None:
-        """Return the payloads of whole events in the form that backends write them; None for any other chunk.
+        """Return the payloads where the events that end here have the form that backends write; None where not.
 
         That is next to every chunk, and line by line it would cost several times as much.
         """
-        gap = b"\r\n\r\n" if chunk.endswith(b"\r\n\r\n") else b"\n\n"
-        if not chunk.endswith(gap):
+        gap = b"\r\n\r\n" if b"\r" in chunk else b"\n\n"
+        cut = chunk.rfind(gap)
+        if cut < 0:
             return None
-        blocks = chunk[: -len(gap)].split(gap)
+        blocks = (bytes(self._partial) + chunk[:cut]).split(gap)
         for block in blocks:
             if not 6 < len(block) <= self._limit or not block.startswith(b"data: "):
                 return None
             if b"\n" in block or b"\r" in block:
                 return None
+        self._partial.clear()
         self._at_start = False
-        return [block[6:] for block in blocks]
+        return [block[6:] for block in blocks] + self.feed(chunk[cut + len(gap) :])
 
     def end(self) -> list[bytes]:
         """Return the event that the end of a cleanly ended body completes, if any."""

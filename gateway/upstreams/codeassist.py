@@ -144,9 +144,9 @@ class CodeAssist:
         if splice.given(envelope.error):
             error = splice.join([("error", envelope.error)])
             return Event(error, trace_id, error=error)
-        if not splice.given(envelope.response):
+        inner = b"" if envelope.response is msgspec.UNSET else bytes(envelope.response)
+        if not inner or inner == b"null":
             return Event(_bare(data), trace_id)
-        inner = bytes(envelope.response)
         if not inner.startswith(b"{"):
             raise splice.NotAnObject("`response` is not an object")
         if shadow is not data:
