@@ -64,7 +64,7 @@ SHORT = Size(
 )
 _CROWD = ("crowd-cpu", "crowd-events", "crowd-p50", "crowd-p99")
 _PAIR = rounds.Size(rounds=7, unary_requests=4000, burst_streams=100, paced_events=250, timed_requests=120)
-_PAIR_SHORT = rounds.Size(rounds=3, unary_requests=1000, burst_streams=40, paced_events=100, timed_requests=80)
+_PAIR_SHORT = rounds.Size(rounds=5, unary_requests=1000, burst_streams=60, paced_events=100, timed_requests=80)
 
 
 def size(*, short: bool, many: bool) -> Size:
