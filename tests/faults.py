@@ -281,7 +281,6 @@ FAULTS: Final = {
         "SIGHUP, broken configuration",
         "The old stays in force; log, metric and status say why.",
         "P",
-        differs="Mutated configurations are a fuzz target's, tests/fuzz/configuration.py.",
     ),
     "P5": Fault(
         "kill -9 while state is written",
@@ -306,8 +305,6 @@ FAULTS: Final = {
         "a port that cannot be had",
         "Ends within two seconds with one line.",
         "P",
-        differs="A taken port and an address of another machine stand for a privileged one: whoever tests as root"
-        " may take those.",
     ),
     "P13": Fault("a fault of our own", "500 in Google's JSON without a traceback, the request's id in both.", "T"),
     "P14": Fault("a blocked reactor", "Measured, with a stack in the log.", "P"),
