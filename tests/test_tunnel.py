@@ -6,6 +6,7 @@ from base64 import b64encode
 from typing import Any
 from urllib.parse import quote
 
+import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import TimeoutError
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -15,10 +16,10 @@ from twisted.web.client import ResponseNeverReceived
 from zope.interface.verify import verifyObject
 
 from gateway.calls import HttpRequest, Secret
-from gateway.config import Config, ProxyServer, UpstreamConfig
+from gateway.config import Config, LogConfig, ProxyServer, Timeouts, UpstreamConfig, WireConfig
 from gateway.upstreams import tunnel
 from gateway.upstreams.agent import GatewayAgent
-from gateway.upstreams.roads import Roads
+from gateway.upstreams.roads import Roads, needs
 from gateway.upstreams.tunnel import ProxyRefused
 from tests.processes import GENERATE, DaemonCase, aistudio, prompt
 from tests.proxies import LOGIN, SmallProxy
@@ -243,3 +244,17 @@ class RoadsTests(SynchronousTestCase):
             request = HttpRequest(b"POST", b"http://127.0.0.1:8080/x", (), b"{}")
             Deferred.fromCoroutine(roads.wire.open(request, 60.0, upstream))
         self.assertEqual([client[1] for client in reactor.tcpClients], [8080, 3128, 8080])
+
+    def test_a_reload_keeps_the_ways_that_it_does_not_change(self) -> None:
+        """Their connections with them; a proxy, the agent or the time to connect ask for others."""
+        config = Config(upstreams=(UpstreamConfig("one", "aistudio", ("http://127.0.0.1:8080",)),))
+        same = attrs.evolve(config, log=LogConfig("debug"), upstreams=config.upstreams)
+        self.assertEqual(needs(config), needs(same))
+        around = attrs.evolve(config.upstreams[0], proxy=proxy("socks5"))
+        others = (
+            attrs.evolve(config, upstreams=(around,)),
+            attrs.evolve(config, wire=WireConfig("stock")),
+            attrs.evolve(config, timeouts=Timeouts(connect=1.0)),
+        )
+        for other in others:
+            self.assertNotEqual(needs(config), needs(other))
