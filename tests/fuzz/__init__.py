@@ -21,3 +21,6 @@ TARGETS: tuple[str, ...] = (
     "grants",
 )
 """The modules of this package that are targets."""
+
+SCRATCH = "scratch-"
+"""How the directories begin that targets make for their files, in the current one; ``run.py`` removes them."""

@@ -14,6 +14,7 @@ from gateway.accounts import keyfiles, store
 from gateway.accounts.sealing import Seal
 from gateway.accounts.store import StoreError
 from gateway.calls import Secret
+from tests.fuzz import SCRATCH
 from tests.keyfiles import key_file
 
 CANARY = "canary-that-is-secret"
@@ -95,6 +96,6 @@ def _rotated(path: Path, accounts: list[store.Account], seal: Seal | None) -> No
 
 @cache
 def _directory() -> Path:
-    directory = Path(tempfile.mkdtemp(prefix="antigravity-fuzz-"))
+    directory = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=Path.cwd()))
     os.chmod(directory, 0o700)
     return directory

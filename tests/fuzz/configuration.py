@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from gateway.config import ConfigError, describe, load
+from tests.fuzz import SCRATCH
 from tests.keyfiles import key_file
 
 CANARY = "canary-that-is-secret"
@@ -62,7 +63,7 @@ def one_input(data: bytes) -> None:
 
 @cache
 def _directory() -> Path:
-    directory = Path(tempfile.mkdtemp(prefix="antigravity-fuzz-"))
+    directory = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=Path.cwd()))
     (directory / "sa.json").write_text(key_file())
     for path in directory.iterdir():
         os.chmod(path, 0o600)

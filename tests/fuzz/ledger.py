@@ -12,6 +12,7 @@ from typing import Any
 from gateway.accounts.ledger import Ledger, LedgerError, encode
 from gateway.accounts.standing import COOL_LIMIT_SECONDS, Standings
 from gateway.calls import Credential
+from tests.fuzz import SCRATCH
 
 NOW, WALL = 1000.0, 1_780_000_000.0
 KEPT: dict[str, Any] = {
@@ -102,4 +103,4 @@ def _sound(ledger: Ledger, standings: Standings) -> None:
 
 @cache
 def _directory() -> Path:
-    return Path(tempfile.mkdtemp(prefix="antigravity-fuzz-"))
+    return Path(tempfile.mkdtemp(prefix=SCRATCH, dir=Path.cwd()))

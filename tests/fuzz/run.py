@@ -12,6 +12,7 @@ import argparse
 import importlib
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ import attrs
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
-from tests.fuzz import TARGETS  # noqa: E402
+from tests.fuzz import SCRATCH, TARGETS  # noqa: E402
 
 LENGTH_MOST = 4096
 INPUT_SECONDS_MOST = 10
@@ -86,6 +87,8 @@ def fuzz(target: str, seconds: int, work: Path) -> Outcome:
         status = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=place, check=False
         ).returncode
+    for scratch in place.glob(f"{SCRATCH}*"):
+        shutil.rmtree(scratch, ignore_errors=True)
     said = log.read_text("utf-8", "replace")
     executed, new, first = _EXECUTED.findall(said), _NEW.findall(said), _FIRST.findall(said)
     return Outcome(
