@@ -7,10 +7,15 @@ that every known client of the Gemini API accepts: ``data: `` and one line of JS
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 DONE = b"[DONE]"
 """The payload that some backends send as their last event; it is not JSON."""
 
 _UNICODE_BREAKS = ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"), (b"\xc2\x85", b"\\u0085"))
+_NEAR_BYTES = 4096
+"""Where the last event of a chunk most often ends: so far from the chunk's end at most."""
+_BETWEEN = b"\n\ndata: "
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -74,18 +79,26 @@ class Decoder:
         That is next to every chunk, and line by line it would cost several times as much.
         """
         gap = b"\r\n\r\n" if b"\r" in chunk else b"\n\n"
-        cut = chunk.rfind(gap)
+        cut = chunk.rfind(gap, -_NEAR_BYTES)
         if cut < 0:
+            cut = chunk.rfind(gap)
+            if cut < 0:
+                return None
+        text = bytes(self._partial) + chunk[:cut] if self._partial else chunk[:cut]
+        if not text.startswith(b"data: "):
             return None
-        blocks = (bytes(self._partial) + chunk[:cut]).split(gap)
-        for block in blocks:
-            if not 6 < len(block) <= self._limit or not block.startswith(b"data: "):
-                return None
-            if b"\n" in block or b"\r" in block:
-                return None
+        payloads = text[6:].split(gap + b"data: ")
+        # No line may have ended but these, or what looks like the beginning of an event is none.  To look for what
+        # is not there is next to nothing; to count what is there is not.
+        joined = b"".join(payloads)
+        if b"\n" in joined or b"\r" in joined or not all(payloads):
+            return None
+        if len(text) > self._limit and max(map(len, payloads)) > self._limit - 6:
+            return None
         self._partial.clear()
         self._at_start = False
-        return [block[6:] for block in blocks] + self.feed(chunk[cut + len(gap) :])
+        rest = chunk[cut + len(gap) :]
+        return payloads + self.feed(rest) if rest else payloads
 
     def end(self) -> list[bytes]:
         """Return the event that the end of a cleanly ended body completes, if any."""
@@ -120,6 +133,14 @@ class Decoder:
             self._further.clear()
             self._held = 0
         # A comment, another field, or ``data`` with no value adds nothing that a client could use.
+
+
+def frames(payloads: Sequence[bytes]) -> bytes:
+    """Return events as they go to a client; see `frame`.  What holds for all of them is looked at once for all."""
+    joined = b"".join(payloads)
+    if b"\n" in joined or b"\r" in joined or b"\xe2" in joined or b"\xc2" in joined:
+        return b"".join([frame(payload) for payload in payloads])
+    return b"data: %b\n\n" % _BETWEEN.join(payloads)
 
 
 def frame(payload: bytes) -> bytes:

@@ -14,6 +14,8 @@ from gateway import sse
 from gateway.sse import Decoder, EventTooLarge
 
 LIMIT = 1 << 20
+PIECES = [b"{", b"\n", b"\r", b"\xe2\x80\xa8", b"\xc2\x85", b"\xe2", b"data: "]
+"""What framing looks for, and some of it in part."""
 
 
 def decoded(chunks: Iterable[bytes], limit: int = LIMIT) -> list[bytes]:
@@ -143,6 +145,11 @@ class DecoderTests(SynchronousTestCase):
     def test_what_is_framed_is_decoded_again(self, payloads: list[bytes]) -> None:
         """The two halves of the module agree with each other."""
         self.assertEqual(decoded([b"".join(map(sse.frame, payloads))]), payloads)
+
+    @given(st.lists(st.lists(st.sampled_from(PIECES)).map(b"".join), min_size=1, max_size=9))
+    def test_events_framed_together_are_as_those_framed_alone(self, payloads: list[bytes]) -> None:
+        """Whatever one of them needs, each gets."""
+        self.assertEqual(sse.frames(payloads), b"".join(map(sse.frame, payloads)))
 
 
 class LimitTests(SynchronousTestCase):

@@ -163,9 +163,8 @@ class StreamEncoder:
     def encode(self, events: Sequence[Event]) -> bytes:
         """Return the bytes of some events, complete to the last of them."""
         if not self._array:
-            return b"".join(
-                [sse.frame(event.data) for event in events if event.data != sse.DONE or self._forwards_done]
-            )
+            shown = [event.data for event in events if event.data != sse.DONE or self._forwards_done]
+            return sse.frames(shown) if shown else b""
         out = bytearray()
         for event in events:
             if event.data != sse.DONE:

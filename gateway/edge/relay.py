@@ -114,8 +114,10 @@ class Relay:
                 else:
                     self._break(events[:at], shown, "UPSTREAM_ERROR_EVENT")
                 return
+        for event in reversed(events):
             if b'"usageMetadata"' in event.data:
                 self._request.last_usage = event.data
+                break
         data = self._encoder.encode(events)
         if data:
             self._request.write(data)

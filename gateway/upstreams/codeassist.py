@@ -140,8 +140,8 @@ class CodeAssist:
                 envelope = _ENVELOPE.decode(shadow)
             except splice.UNREADABLE as problem:
                 raise splice.NotAnObject(str(problem)) from None
-        trace_id = _trace_id(envelope.trace_id)
-        if splice.given(envelope.error):
+        trace_id = "" if envelope.trace_id is msgspec.UNSET else _trace_id(envelope.trace_id)
+        if envelope.error is not msgspec.UNSET and splice.given(envelope.error):
             error = splice.join([("error", envelope.error)])
             return Event(error, trace_id, error=error)
         inner = b"" if envelope.response is msgspec.UNSET else bytes(envelope.response)
