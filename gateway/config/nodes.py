@@ -100,10 +100,6 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
 }
 """The keys of each kind of mapping."""
 
-LATER: Mapping[str, tuple[str, ...]] = {
-}
-"""What the gateway's design has and this version does not."""
-
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\Z")
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -147,11 +143,9 @@ class Node:
 
     def fields(self, kind: str) -> Fields:
         """Return the members of a mapping of a known ``kind``; those left empty are left out."""
-        known, later = KNOWN[kind], LATER.get(kind, ())
+        known = KNOWN[kind]
         found = {}
         for name, node in self.entries():
-            if name in later:
-                raise node.error("this is not served by this version yet", "remove it")
             if name not in known:
                 raise node.error("this key is unknown", nearest(name, known))
             if node.value is not None:

@@ -1,1 +1,1 @@
-"""What listens to the path: logs now; metrics and usage later."""
+"""What listens to the path, and the pages and routes of its operators."""
