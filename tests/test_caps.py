@@ -11,12 +11,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from gateway.calls import GatewayError
-from gateway.config import Limits
+from gateway.config import Config, Limits
 from gateway.edge.allowance import Allowances
 from gateway.edge.guesses import Guesses, network
 from gateway.edge.overflow import TOLD_MOST, TOLD_SECONDS
 from gateway.edge.proxies import NO_PROXIES, Proxies
-from gateway.process.descriptors import RESERVED, connections_within
+from gateway.process.descriptors import RESERVED, connections_within, lowered
 from tests.fakes import BODY, SSE, Client, Edge, FakeExchange, event, ok, parse, sse
 from tests.test_edge import PATH
 
@@ -161,6 +161,13 @@ class DescriptorTests(SynchronousTestCase):
         self.assertTrue(1 <= fitting <= wanted)
         self.assertTrue(fitting == 1 or 2 * fitting + RESERVED <= descriptors)
         self.assertTrue(fitting == wanted or 2 * (fitting + 1) + RESERVED > descriptors)
+
+    def test_an_operator_is_told_where_fewer_fit_than_was_asked_for(self) -> None:
+        """P8: of the default only where not even all streams could be open; of a number of the file's always."""
+        rows = [(10_000, 9_999, 0), (10_000, 5_000, 0), (10_000, 4_999, 1), (9_000, 8_999, 1), (9_000, 9_000, 0)]
+        for wanted, fitting, warnings in rows:
+            config = lowered(Config(limits=Limits(connections=wanted)), fitting)
+            self.assertEqual((config.limits.connections, len(config.warnings)), (fitting, warnings), (wanted, fitting))
 
 
 class KeyAllowanceTests(CapCase):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import resource
-
 import attrs
 
-from gateway.config import Config
+from gateway.config import Config, Limits
 
 RESERVED = 48
 """Descriptors for everything else: listeners, files, the log, and the connections that are being turned away."""
@@ -19,6 +17,11 @@ def connections_within(wanted: int, descriptors: int) -> int:
 
 def fit(wanted: int) -> int:
     """Raise the soft limit as far as ``wanted`` connections need it, and return how many there may be."""
+    try:
+        import resource
+    except ImportError:
+        # Windows has no such limit.
+        return wanted
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = 2 * wanted + RESERVED
     if soft != resource.RLIM_INFINITY and soft < needed:
@@ -28,14 +31,24 @@ def fit(wanted: int) -> int:
 
 
 def clamped(config: Config) -> Config:
-    """Lower ``limits.connections`` to what the process has descriptors for, with a warning."""
+    """Raise what the process may open, and lower ``limits.connections`` to what it may."""
+    return lowered(config, fit(config.limits.connections))
+
+
+def lowered(config: Config, fitting: int) -> Config:
+    """Lower ``limits.connections`` to ``fitting`` where it is more, with a warning where that asks for an operator.
+
+    The default is a bound and nobody's wish: below it, fewer connections matter where not even ``limits.streams``
+    could be open.
+    """
     wanted = config.limits.connections
-    fitting = fit(wanted)
     if fitting >= wanted:
         return config
+    limits = attrs.evolve(config.limits, connections=fitting)
+    if wanted == Limits().connections and fitting >= limits.streams:
+        return attrs.evolve(config, limits=limits)
     warning = (
         f"this process has file descriptors for {fitting} connections of the {wanted} that limits.connections allows,"
         " and takes no more: raise its limit (LimitNOFILE= in systemd, ulimit -n)"
     )
-    limits = attrs.evolve(config.limits, connections=fitting)
     return attrs.evolve(config, limits=limits, warnings=(*config.warnings, warning))
