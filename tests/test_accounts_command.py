@@ -13,6 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.accounts.statedir import SOCKET
 from gateway.commands import tables
+from gateway.commands.pool import Place
+from gateway.config import ConfigError
 from tests.operator import OperatorCase
 from tests.processes import GENERATE, POLL_SECONDS, Server, prompt, reactor
 
@@ -202,6 +204,17 @@ class AtRestTests(OperatorCase):
         await self.prepare()
         printed = await self.accounts("clear", "--all")
         self.assertEqual(len(printed.splitlines()), 4)
+
+
+class PlaceTests(SynchronousTestCase):
+    """Which gateway is meant."""
+
+    def test_who_names_none_is_told_how(self) -> None:
+        """Not how to start one: that is for the daemon to say."""
+        why = str(self.assertRaises(ConfigError, Place().read, {"HOME": "/home/somebody"}))
+        self.assertIn("GEMINI_API_KEY: it is not set", why)
+        self.assertIn("--config FILE, or the state directory of one that runs with --state-dir DIR", why)
+        self.assertNotIn("--simulate", why)
 
 
 class TableTests(SynchronousTestCase):

@@ -148,7 +148,9 @@ class StartTests(DaemonCase):
             child = await self.run_to_end("antigravity", "--config", str(path), options=options)
         self.assertEqual(child.exit_code, 1, child.printed)
         self.assertIn(str(port), child.printed)
-        self.assertIn("cannot listen", (self.home / "gateway.log").read_text())
+        log = (self.home / "gateway.log").read_text()
+        self.assertIn(f"cannot listen on tcp:{port}:interface=127.0.0.1: ", log)
+        self.assertIn("; end what listens there, such as another gateway, or name another port", log)
         self.assertFalse((self.home / "gateway.pid").exists())
 
     async def test_unknown_interface_is_one_clear_line(self) -> None:
@@ -158,6 +160,7 @@ class StartTests(DaemonCase):
         child = await self.run_to_end("antigravity", "--config", str(path))
         self.assertEqual(child.exit_code, 1)
         self.assertEqual(child.printed.count("cannot listen on tcp:"), 1, child.printed)
+        self.assertIn("; name an address that this machine has", child.printed)
         self.assertNotIn("Traceback", child.printed)
 
     async def test_certificate_that_cannot_be_used_is_a_mistake_in_the_configuration(self) -> None:

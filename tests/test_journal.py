@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.calls import Ended, Journal
+from gateway.calls import Credential, Ended, Journal
 from gateway.operations.journal import LogRecorder
 from gateway.routing.asking import Whole
 from tests.fakes import FakeWire, call, member, ok, reason, refused, retry_info, router, run
@@ -48,7 +48,22 @@ class RecorderTests(SynchronousTestCase):
         LogRecorder().quarantined(member("a").credential, "VALIDATION_REQUIRED", "https://verify.example/x")
         LogRecorder().halted("studio")
         (error,) = self.lines(LogLevel.error)
-        self.assertIn("studio/a (studio/a) is out until its operator acts: VALIDATION_REQUIRED", error)
-        self.assertTrue(error.endswith("https://verify.example/x"))
+        self.assertEqual(
+            error,
+            "credential studio/a is out until its operator acts: VALIDATION_REQUIRED, its owner must open"
+            " https://verify.example/x; mend that, and run `antigravity accounts clear studio/a`",
+        )
         (critical,) = self.lines(LogLevel.critical)
         self.assertIn("upstream studio stands still until its operator says go", critical)
+        self.assertTrue(critical.endswith("run `antigravity accounts resume studio`"))
+
+    def test_account_is_told_by_both_its_names(self) -> None:
+        """The label, as answers and other lines have it, and the name that commands take; no link where none is."""
+        account = Credential("ann", "accounts", "codeassist", "accounts/71d4f55f")
+        LogRecorder().quarantined(account, "invalid_grant", "")
+        (error,) = self.lines(LogLevel.error)
+        self.assertEqual(
+            error,
+            "credential accounts/71d4f55f (accounts/ann) is out until its operator acts: invalid_grant; mend that, and"
+            " run `antigravity accounts clear accounts/ann`",
+        )

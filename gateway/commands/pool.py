@@ -22,6 +22,8 @@ from gateway.upstreams.roads import Roads
 
 Row = dict[str, Any]
 
+_WHICH = "name the gateway's file with --config FILE, or the state directory of one that runs with --state-dir DIR"
+
 
 @attrs.frozen
 class Place:
@@ -43,7 +45,7 @@ class Place:
 
     def read(self, environ: Mapping[str, str]) -> Config:
         """Return the whole configuration; raises ConfigError."""
-        config = load(self.config, environ) if self.config else from_environment(environ)
+        config = load(self.config, environ) if self.config else from_environment(environ, _WHICH)
         return attrs.evolve(config, state_dir=str(self.directory(environ))) if self.state_dir else config
 
 

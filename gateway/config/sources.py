@@ -22,13 +22,15 @@ from gateway.config.values import (
 
 VARIABLE = "GEMINI_API_KEY"
 
+START = f"set {VARIABLE}, name a file with --config FILE, or try it without credentials with --simulate"
+"""The three ways to start."""
 _VISIBLE = re.compile(r"[\x21-\x7e]+\Z")
 
 
-def from_environment(environ: Mapping[str, str]) -> Config:
+def from_environment(environ: Mapping[str, str], otherwise: str = START) -> Config:
     """Return a configuration whose credentials are the keys in ``GEMINI_API_KEY``, separated by commas.
 
-    Raises ConfigError where there is none; its sentence names the three ways to start.
+    Raises ConfigError where there is none; its sentence says what to do ``otherwise``.
     """
     keys = list(dict.fromkeys(key for part in environ.get(VARIABLE, "").split(",") if (key := part.strip())))
     if not keys:
@@ -36,7 +38,7 @@ def from_environment(environ: Mapping[str, str]) -> Config:
             "environment",
             VARIABLE,
             "it is not set and no file is named, so there is no upstream",
-            f"set {VARIABLE}, name a file with --config FILE, or try it without credentials with --simulate",
+            otherwise,
         )
     for index, key in enumerate(keys, start=1):
         if not _VISIBLE.match(key):

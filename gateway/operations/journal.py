@@ -86,12 +86,16 @@ class LogRecorder:
 
     def quarantined(self, credential: Credential, reason: str, link: str) -> None:
         """Log that somebody has to act, at error."""
+        own = f"{credential.upstream}/{credential.name}"
         _log.error(
-            "credential {credential} ({upstream}/{name}) is out until its operator acts: {reason} {link}",
+            "credential {credential}{known_as} is out until its operator acts: {reason}{owner}; mend that, and run"
+            " `antigravity accounts clear {upstream}/{name}`",
             credential=credential.label,
+            known_as="" if credential.label == own else f" ({own})",
             upstream=credential.upstream,
             name=credential.name,
             reason=reason,
+            owner=f", its owner must open {link}" if link else "",
             link=link,
         )
 
@@ -99,7 +103,8 @@ class LogRecorder:
         """Log that a whole upstream stands still, at critical."""
         _log.critical(
             "upstream {upstream} stands still until its operator says go: two of its accounts were refused for terms"
-            " of service or verification within ten minutes, and the others are kept from the same",
+            " of service or verification within ten minutes, and the others are kept from the same; look at both"
+            " (`antigravity accounts list`), and run `antigravity accounts resume {upstream}`",
             upstream=upstream,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,13 @@ from twisted.python.failure import Failure
 
 from gateway.config import listeners
 from gateway.process import tls
+
+_CURES = {
+    errno.EADDRINUSE: "end what listens there, such as another gateway, or name another port",
+    errno.EADDRNOTAVAIL: "name an address that this machine has",
+    errno.EACCES: "name a port above 1023, or a place where this user may write",
+}
+"""What the system says, and what to do about it."""
 
 
 class CannotListen(Exception):
@@ -105,7 +113,8 @@ def _port(listening: Deferred[IListeningPort]) -> IListeningPort:
 
 def _why(error: Exception) -> str:
     if isinstance(error, CannotListenError):
-        return str(error.socketError)
+        cure = _CURES.get(getattr(error.socketError, "errno", None) or 0, "")
+        return f"{error.socketError}; {cure}" if cure else str(error.socketError)
     if isinstance(error, tls.BadCertificate):
         return str(error)
     # Each kind of endpoint has errors of its own, such as for a socket that was not passed on.
