@@ -293,12 +293,12 @@ class Gateway(service.Service):
             self._prune.cancel()
         composition.rest()
         composition.members.stop()
-        self._notifier.stopping(f"lets {site.busy} requests end")
+        self._notifier.stopping(f"requests that are let end: {site.busy}")
         if site.busy:
-            _log.info("waiting up to {seconds:g} s for {count} requests to end", seconds=seconds, count=site.busy)
+            _log.info("waiting up to {seconds:g} s for requests to end: {count}", seconds=seconds, count=site.busy)
         await self._in_time(site.drained(seconds))
         if site.busy:
-            _log.warn("{count} requests did not end in time and are cut off", count=site.busy)
+            _log.warn("requests that did not end in time and are cut off: {count}", count=site.busy)
         site.abort_all()
         await self._in_time(Deferred.fromCoroutine(composition.members.close()))
         # What was cut off is reported in the reactor's next turns.

@@ -727,7 +727,8 @@ class Describing(Files):
         self.write("key", "hidden")
         shown = describe(
             self.load(
-                "proxy: {auth_mode: strict}\nrouting: {aliases: {'gpt-*': gemini-2.5-pro}}\n"
+                "proxy: {auth_mode: strict, trusted_proxies: [10.0.0.5, unix]}\n"
+                "routing: {aliases: {'gpt-*': gemini-2.5-pro}}\n"
                 "timeouts: {idle: 90s}\n" + credential("api_key_file: key")
             )
         )
@@ -735,6 +736,8 @@ class Describing(Files):
             "gateway.yaml",
             "listens on tcp:8045:interface=127.0.0.1 (this machine only)",
             "authentication: on, no keys",
+            "proxies whose X-Forwarded-For is believed: 10.0.0.5/32, unix",
+            "connections opened at start to each https base: 1",
             "upstream studio (aistudio)",
             "base: https://generativelanguage.googleapis.com",
             "credentials: first",

@@ -38,11 +38,11 @@ class NotifierTests(SynchronousTestCase):
         notifier = self.notifier(self.mktemp())
         notifier.ready()
         notifier.reloading()
-        notifier.stopping("lets 3 requests end")
+        notifier.stopping("requests that are let end: 3")
         ready, reloading, stopping = self.told()
         self.assertTrue(ready.startswith("READY=1\n"))
         self.assertRegex(reloading, r"\ARELOADING=1\nMONOTONIC_USEC=\d+\Z")
-        self.assertEqual(stopping, "STOPPING=1\nSTATUS=lets 3 requests end")
+        self.assertEqual(stopping, "STOPPING=1\nSTATUS=requests that are let end: 3")
 
     def test_the_abstract_namespace_is_reached(self) -> None:
         """An address that begins with @."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -56,6 +56,11 @@ class PageTests(WatchCase):
         self.assertEqual((metrics.body, metrics.headers["content-type"]), (b"agw_x 1\n", "text/plain"))
         for answer in (status, metrics):
             self.assertEqual(answer.headers["cache-control"], "no-store")
+
+    def test_capped_it_goes_by_its_own_name(self) -> None:
+        """The log's line about its listener says WatchSite."""
+        self.begin()
+        self.assertEqual(cast(Any, self.site.capped()).logPrefix(), "WatchSite")
 
     def test_other_paths_and_methods_are_refused(self) -> None:
         """404, and 405 with Allow."""

@@ -26,6 +26,8 @@ def _lines(config: Config) -> Iterator[str]:
     yield f"authentication: {_authentication(config.proxy)}"
     yield "hosts: " + _join(("loopback", "the listeners' own", *config.proxy.hosts))
     yield "browser origins: " + (_join(config.proxy.origins) or "none")
+    if config.proxy.trusted_proxies:
+        yield "proxies whose X-Forwarded-For is believed: " + _join(config.proxy.trusted_proxies)
     if config.proxy.client_ca:
         yield f"TLS clients show a certificate of {config.proxy.client_ca}"
     yield f"watched on {_join(config.admin.listen) or 'admin.sock alone'}{', with a token' * bool(config.admin.tokens)}"
@@ -42,7 +44,7 @@ def _lines(config: Config) -> Iterator[str]:
         yield f"model: {model.id}"
     yield "timeouts: " + _join(f"{name} {value:g} s" for name, value in attrs.asdict(config.timeouts).items())
     yield "limits: " + _join(f"{name} {_limit(name, value)}" for name, value in attrs.asdict(config.limits).items())
-    yield f"wire: agent {config.wire.agent}, {config.wire.warm} connections opened at start to each https base"
+    yield f"wire: agent {config.wire.agent}, connections opened at start to each https base: {config.wire.warm}"
     yield f"state: {config.state_dir or 'a temporary directory'}"
     yield f"log: level {config.log.level}, format {config.log.format}"
     for warning in config.warnings:

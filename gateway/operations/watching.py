@@ -72,6 +72,10 @@ class _Capped(ThrottlingFactory):
 
     noisy = False
 
+    def logPrefix(self) -> str:
+        """Be called in the log what is capped."""
+        return type(self.wrappedFactory).__name__
+
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """See IProtocolFactory."""
         if self.connectionCount >= self.maxConnectionCount:

@@ -81,6 +81,9 @@ def raw_headers(request: Request) -> list[tuple[str, str]]:
     ]
 
 
+_log = Logger(namespace="simulator")
+
+
 def written_out(answer: s.Unary, body: bytes) -> bytes:
     """An answer with its head, on a connection that ends with it."""
     phrase = str(RESPONSES.get(answer.code, b"Unknown Status"), "ascii")
@@ -93,7 +96,7 @@ def written_out(answer: s.Unary, body: bytes) -> bytes:
 class SimulatorSite(Site):
     """A site over a simulator's tree."""
 
-    _log = Logger(namespace="simulator")
+    noisy = False
 
     def __init__(self, simulator: "Simulator") -> None:
         super().__init__(  # type: ignore[no-untyped-call]
@@ -107,7 +110,7 @@ class SimulatorSite(Site):
 
     def log(self, request: Any) -> None:
         """One line a request, without the query, which may hold a key."""
-        self._log.info(
+        _log.info(
             "{method} {path} {code}",
             method=request.method.decode("latin-1"),
             path=request.path.decode("latin-1"),
