@@ -55,4 +55,4 @@ def chunk(data: bytes) -> bytes:
 
 def has_length(fields: Headers) -> bool:
     """Say whether a body's length is among the fields."""
-    return any(name == b"content-length" for name, _ in fields)
+    return b"content-length" in dict(fields)

@@ -115,6 +115,19 @@ class Answering(server.Request):
         else:
             self.channel.write(first + data)
 
+    def finish(self) -> None:
+        """End the answer; see http.Request, whose access log and sessions nobody has here."""
+        if self._disconnected:
+            raise RuntimeError("an answer whose client has left cannot be ended")
+        if self.finished:
+            return
+        if not self.startedWriting:
+            self.write(b"")
+        if self.chunked:
+            self.channel.write(b"0\r\n\r\n")
+        self.finished = 1
+        self._cleanup()
+
     def answer(self, status: int, body: bytes, headers: Headers = ()) -> None:
         """Write a whole JSON answer, except for its end, which whoever drives the request makes."""
         self.reply(

@@ -126,14 +126,18 @@ class _Api:
             )
         framing, forwards_done = gemini.framing(verb, request.args, self._done_marker)
         body = request.body()
-        await self._step(body)
+        large = len(body) > STEP_BYTES
+        if large:
+            await self._step()
         members = gemini.parse_body(body)
-        await self._step(body)
+        if large:
+            await self._step()
         session = ""
         if VERBS[verb].session:
             session_id = request.header(b"x-session-id")
             session = fingerprint(request.key_id, session_id, gemini.first_user_turn(members))
-            await self._step(body)
+            if large:
+                await self._step()
         return Call(
             request_id=request.journal.request_id,
             verb=verb,
@@ -149,10 +153,9 @@ class _Api:
             members=members,
         )
 
-    async def _step(self, body: bytes) -> None:
-        """Let everybody else have a turn, if the body is a large one."""
-        if len(body) > STEP_BYTES:
-            await deferLater(self._clock, 0)
+    async def _step(self) -> None:
+        """Let everybody else have a turn."""
+        await deferLater(self._clock, 0)
 
     @app.handle_errors(GatewayError)
     def gateway_error(self, request: Any, failure: Failure) -> None:
@@ -213,12 +216,14 @@ def _refused(request: GatewayRequest, refusal: Refusal) -> None:
 
 def _headers(journal: Journal) -> Headers:
     """Return the header fields that say how a request was routed."""
-    fields = (
-        (b"x-antigravity-model", journal.model),
-        (b"x-antigravity-credential", journal.credential),
-        (b"x-upstream-trace-id", journal.trace_id),
-    )
-    return tuple((name, value.encode("ascii", "replace")) for name, value in fields if value)
+    fields: Headers = ()
+    if journal.model:
+        fields += ((b"x-antigravity-model", journal.model.encode("ascii", "replace")),)
+    if journal.credential:
+        fields += ((b"x-antigravity-credential", journal.credential.encode("ascii", "replace")),)
+    if journal.trace_id:
+        fields += ((b"x-upstream-trace-id", journal.trace_id.encode("ascii", "replace")),)
+    return fields
 
 
 def _last(request: IRequest, name: bytes) -> str:

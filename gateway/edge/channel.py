@@ -6,6 +6,7 @@ import time
 from functools import lru_cache
 from typing import Any, Protocol
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.python.failure import Failure
 from twisted.web import http
@@ -15,8 +16,10 @@ from gateway import eager
 from gateway.calls import GatewayError, Headers
 from gateway.edge import errors
 from gateway.edge.pace import Late, Phase
+from gateway.edge.proxies import LOCAL
 from gateway.edge.reading import Limited, ReadingChannel, Turn
 
+_TCP = (IPv4Address, IPv6Address)
 JSON_TYPE = b"application/json; charset=UTF-8"
 
 
@@ -54,6 +57,10 @@ class GatewayChannel(ReadingChannel):
     """A client's connection."""
 
     site: Door
+    peer_name: str
+    """The address of who connected."""
+    local_name: str
+    """The address that was connected to; empty for none of TCP's."""
     _kept: IDelayedCall | None = None
     """While stopping: the end of the moment for which it is kept."""
 
@@ -61,6 +68,9 @@ class GatewayChannel(ReadingChannel):
         """See HTTPChannel."""
         # Each request asks for both, and the kernel would be asked for the second each time.
         self._peer, self._host = super().getPeer(), super().getHost()
+        self.peer_name = self._peer.host if isinstance(self._peer, _TCP) else LOCAL
+        # As a Host header would write it.
+        self.local_name = self._host.host.removeprefix("::ffff:") if isinstance(self._host, _TCP) else ""
         super().connectionMade()
         self.site.connected(self)
 

@@ -44,16 +44,6 @@ class PacedChannel(http.HTTPChannel):
         self.site.rounds.remove(self)
         super().connectionLost(reason)
 
-    def allContentReceived(self) -> None:
-        """See HTTPChannel."""
-        self.pace.body_over(self._now())
-        super().allContentReceived()
-
-    def requestDone(self, request: http.Request) -> None:
-        """See HTTPChannel."""
-        self.pace.answered(self._now())
-        super().requestDone(request)
-
     def resumeProducing(self) -> None:
         """See HTTPChannel."""
         self.pace.drained()

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from twisted.web import http
+
 from gateway.calls import GatewayError
 from gateway.config import Limits
 from gateway.edge import head
@@ -70,15 +72,15 @@ class ReadingChannel(PacedChannel):
         self._in_body = False
         self._lost = False
         """Whether it cannot be known any more where the next request begins."""
+        self._stands = False
+        """Whether the client may be held back, as it is by the transport or by what came too early."""
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes; those that come while a request is worked on wait for its end.  See IProtocol."""
-        self.resetTimeout()
         if data != _LINE_END:
             self.pace.came(self._now())
         if self._handlingRequest:
-            # Twisted's channel keeps them and, when they are many, holds the client back.
-            self.rawDataReceived(data)
+            self._keep(data)
             return
         self._unread = self._unread + data if self._unread else data
         while self._unread and not self._handlingRequest and self._read():
@@ -86,9 +88,47 @@ class ReadingChannel(PacedChannel):
         if self._unread:
             if self._handlingRequest:
                 data, self._unread = self._unread, b""
-                self.rawDataReceived(data)
+                self._keep(data)
             elif self._unread != _LINE_END:
                 self.pace.came(self._now())
+
+    def _keep(self, data: bytes) -> None:
+        """Keep what comes while a request is worked on.
+
+        Twisted's channel does it and, when it is much, holds the client back.
+        """
+        self._stands = True
+        self.rawDataReceived(data)
+
+    def pauseProducing(self) -> None:
+        """See HTTPChannel."""
+        self._stands = True
+        super().pauseProducing()
+
+    def allContentReceived(self) -> None:
+        """Let the request that is complete be worked on; see HTTPChannel, whose modes and timer nothing here uses."""
+        self.pace.body_over(self._now())
+        self._handlingRequest = True
+        request = self.requests[-1]
+        request.requestReceived(request.method, request.uri, request.clientproto)
+
+    def requestDone(self, request: http.Request) -> None:
+        """Turn to what came meanwhile; see HTTPChannel, which would ask the reactor to read on every time."""
+        self.pace.answered(self._now())
+        if request is not self.requests[0]:
+            raise TypeError("requests are answered in their order")
+        del self.requests[0]
+        if self._stands and not self._waitingForTransport:
+            self._stands = False
+            self._networkProducer.resumeProducing()
+        if not self.persistent:
+            self.loseConnection()
+            return
+        self._handlingRequest = False
+        if self._dataBuffer:
+            data = b"".join(self._dataBuffer)
+            self._dataBuffer = []
+            self.dataReceived(data)
 
     def _read(self) -> bool:
         """Read a head, or some of a body; False where more must come first."""
@@ -131,7 +171,6 @@ class ReadingChannel(PacedChannel):
             self.refuse_unread(error, _announces_body(raw))
             return
         request = self._request()
-        self._command, self._path, self._version = found.method, found.target, found.version
         self.pace.head_over(self._now())
         self.persistent = found.persistent
         if not found.persistent:

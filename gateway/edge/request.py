@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -30,7 +29,6 @@ from gateway.edge.gathering import Gathering
 from gateway.edge.guesses import Guesses
 from gateway.edge.keys import carried
 from gateway.edge.origins import NO_BROWSER, Browser
-from gateway.edge.proxies import LOCAL
 from gateway.edge.room import Room
 
 LINGER_SECONDS = 15.0
@@ -110,7 +108,7 @@ class GatewayRequest(Answering):
             request_id=self.gateway.new_id(),
             method=method.decode("latin-1"),
             path=self.path.decode("latin-1"),
-            peer=self.gate.proxies.client(_host(self.getClientAddress()), named.get(b"x-forwarded-for", ())),
+            peer=self.gate.proxies.client(self.channel.peer_name, named.get(b"x-forwarded-for", ())),
             started=self.gateway.clock.seconds(),
         )
         self.gateway.opened()
@@ -152,7 +150,7 @@ class GatewayRequest(Answering):
             length,
             values(b"x-antigravity-credential", ()),
             hosts=[*values(b"host", ()), *self._authority],
-            local=_local(self.host),
+            local=self.channel.local_name,
             browser=browser,
             encodings=values(b"content-encoding", ()),
         )
@@ -290,12 +288,3 @@ class GatewayRequest(Answering):
             )
         )
         self.gateway.closed()
-
-
-def _local(address: object) -> str:
-    """Return the address that a client connected to, as a Host header would write it; empty for none of TCP's."""
-    return address.host.removeprefix("::ffff:") if isinstance(address, IPv4Address | IPv6Address) else ""
-
-
-def _host(address: object) -> str:
-    return address.host if isinstance(address, IPv4Address | IPv6Address) else LOCAL

@@ -7,6 +7,9 @@ fails goes to Klein's error handlers, in their order.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from types import CoroutineType
 from typing import Any, Final
 
 from klein import Klein
@@ -28,36 +31,52 @@ class Routes(KleinResource):
 
     def __init__(self, app: Klein) -> None:
         super().__init__(app)
-        self._matches: dict[tuple[bytes, bytes], tuple[str, dict[str, Any]]] = {}
+        self._matches: dict[tuple[bytes, bytes], tuple[Callable[..., Any], dict[str, Any]]] = {}
 
     def render(self, request: Any) -> Any:
         """Run a request's handler; the request is finished when it is through."""
         try:
-            endpoint, arguments = self._match(request.method, request.path)
-            result = self._app.execute_endpoint(endpoint, request, **arguments)
+            handler, arguments = self._matches.get((request.method, request.path)) or self._match(
+                request.method, request.path
+            )
+            result = handler(request, **arguments)
+            if type(result) is CoroutineType:
+                result = Deferred.fromCoroutine(result)
         except Exception:
             self._failed(Failure(), request)
             return NOT_DONE_YET
         if isinstance(result, Deferred):
             request.runs(result)
-            result.addCallbacks(_done, self._failed, callbackArgs=(request,), errbackArgs=(request,))
-            result.addErrback(_unforeseen)
-        else:
-            _done(result, request)
+            result.addBoth(self._through, request)
+        elif not request.over:
+            request.finish()
         return NOT_DONE_YET
 
-    def _match(self, method: bytes, path: bytes) -> tuple[str, dict[str, Any]]:
-        """Return a route's endpoint and arguments; raises Werkzeug's HTTPException."""
-        found = self._matches.get((method, path))
-        if found is None:
-            mapper = self._app.url_map.bind("gateway", path_info=path.decode("utf-8"))
-            rule, arguments = mapper.match(method=method.decode("ascii"), return_rule=True)
-            found = (rule.endpoint, dict(arguments))
-            if len(path) <= PATH_MOST:
-                if len(self._matches) >= MATCHES_MOST:
-                    del self._matches[next(iter(self._matches))]
-                self._matches[method, path] = found
+    def _match(self, method: bytes, path: bytes) -> tuple[Callable[..., Any], dict[str, Any]]:
+        """Return a route's handler and arguments; raises Werkzeug's HTTPException."""
+        mapper = self._app.url_map.bind("gateway", path_info=path.decode("utf-8"))
+        rule, arguments = mapper.match(method=method.decode("ascii"), return_rule=True)
+        found = (self._handler(rule.endpoint), dict(arguments))
+        if len(path) <= PATH_MOST:
+            if len(self._matches) >= MATCHES_MOST:
+                del self._matches[next(iter(self._matches))]
+            self._matches[method, path] = found
         return found
+
+    def _handler(self, endpoint: str) -> Callable[..., Any]:
+        """Return what serves an endpoint: the method itself, where the application is an object's own."""
+        method: Callable[..., Any] | None = getattr(self._app._instance, endpoint, None)
+        return method or partial(self._app.execute_endpoint, endpoint)
+
+    def _through(self, result: Any, request: Any) -> None:
+        """End a request whose handler is through, whatever became of it."""
+        try:
+            if isinstance(result, Failure):
+                self._failed(result, request)
+            elif not request.over:
+                request.finish()
+        except Exception:
+            _log.failure("a request could not be finished")
 
     def _failed(self, failure: Failure, request: Any) -> None:
         if request.over:
@@ -75,12 +94,3 @@ class Routes(KleinResource):
             request.processingFailed(failure)
         if not request.over:
             request.finish()
-
-
-def _done(_result: object, request: Any) -> None:
-    if not request.over:
-        request.finish()
-
-
-def _unforeseen(failure: Failure) -> None:
-    _log.failure("a request could not be finished", failure=failure)
