@@ -22,6 +22,7 @@ from gateway.config import (
     ConfigError,
     DoneMarker,
     EnvelopeConfig,
+    Limits,
     LogConfig,
     ModelConfig,
     ProxyConfig,
@@ -392,6 +393,15 @@ class Reading(Files):
 
     def test_example_file_s_other_upstreams_are_right_too(self) -> None:
         """What is commented out loads once its marks are taken away and its secrets exist."""
+        self.write("client-secret", "hidden\n")
+        self.write("service-account.json", key_file())
+        config = self.load(self.uncommented(), {**HOME, "GEMINI_API_KEY": "k"})
+        self.assertEqual([upstream.name for upstream in config.upstreams], ["studio", "accounts", "cloud"])
+        self.assertEqual(config.upstreams[1].envelope, EnvelopeConfig())
+        self.assertEqual(config.upstreams[2].cloud[0].project, "its-project")
+
+    def uncommented(self) -> str:
+        """Return the example file with all its upstreams."""
         text = (HERE / "conf" / "antigravity.yaml").read_text("utf-8")
         head, mark, tail = text.partition("  # accounts:\n")
         blocks, end, rest = (mark + tail).partition("\nrouting:")
@@ -400,12 +410,32 @@ class Reading(Files):
             # In front of an upstream's name stands prose.
             lines = dropwhile(lambda line: not re.fullmatch("  # [a-z]+:", line), paragraph.splitlines())
             block += "".join("  " + line[4:] + "\n" for line in lines)
+        return head + block + end + rest
+
+    def test_example_file_s_upstreams_say_the_defaults(self) -> None:
+        """What it shows of each kind beside what has to be given is what counts where that alone is given."""
         self.write("client-secret", "hidden\n")
         self.write("service-account.json", key_file())
-        config = self.load(head + block + end + rest, {**HOME, "GEMINI_API_KEY": "k"})
-        self.assertEqual([upstream.name for upstream in config.upstreams], ["studio", "accounts", "cloud"])
-        self.assertEqual(config.upstreams[1].envelope, EnvelopeConfig())
-        self.assertEqual(config.upstreams[2].cloud[0].project, "its-project")
+        least = (
+            "upstreams:\n"
+            "  studio: {kind: aistudio, credentials: [{name: first, api_key_env: GEMINI_API_KEY}]}\n"
+            "  accounts:\n    kind: codeassist\n"
+            "    oauth: {client_id: your-own.apps.googleusercontent.com, client_secret_file: client-secret}\n"
+            "  cloud: {kind: vertex, credentials: [{name: first, service_account_file: service-account.json}]}\n"
+        )
+        environ = {**HOME, "GEMINI_API_KEY": "k"}
+        self.assertEqual(self.load(self.uncommented(), environ).upstreams, self.load(least, environ).upstreams)
+
+    def test_page_s_tables_say_the_defaults(self) -> None:
+        """The tables of timeouts and limits in docs/configure.rst have every member, with its default."""
+        page = (HERE / "docs" / "configure.rst").read_text("utf-8")
+        for section, default in (("timeouts", Timeouts()), ("limits", Limits())):
+            found = re.search(rf"^``{section}``\n-+\n(.*?)(?=^[^\n]+\n-+\n)", page, re.MULTILINE | re.DOTALL)
+            assert found is not None
+            rows = re.findall(r"^``(\w+)`` +``(\w+)`` ", found[1], re.MULTILINE)
+            self.assertEqual({name for name, _ in rows}, set(attrs.asdict(default)))
+            written = ", ".join(f"{name}: {value}" for name, value in rows)
+            self.assertEqual(getattr(self.load(f"{section}: {{{written}}}\n" + STUDIO), section), default)
 
     def test_every_key_is_documented_and_in_the_example(self) -> None:
         """What can be written is explained in docs/configure.rst and shown in conf/antigravity.yaml."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -9,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.calls import Attempt, Credential, Ended, Journal, Usage
-from gateway.operations.exposition import COUNTERS, GAUGES, Exposition
+from gateway.operations.exposition import COUNTERS, GAUGES, PREFIX, Exposition
 from gateway.operations.metrics import REASONS_MOST, Metrics
 from gateway.operations.recorders import Recorders
 from tests.fakes import FakeRecorder
@@ -129,6 +130,13 @@ class CountingTests(MetricsCase):
 
 
 class LabelTests(MetricsCase):
+    def test_every_metric_is_on_the_operators_page(self) -> None:
+        """docs/operate.rst says what each of them is."""
+        page = (Path(__file__).parent.parent / "docs" / "operate.rst").read_text("utf-8")
+        for family in text_string_to_metric_families(self.exposition.render().decode()):
+            name = family.name.removeprefix(PREFIX) + "_total" * (family.type == "counter")
+            self.assertRegex(page, rf"``{name}(?:``|{{)")
+
     def test_a_model_that_a_client_made_up_is_other(self) -> None:
         """However many it makes up, there is one more series."""
         for number in range(1000):

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
@@ -311,6 +312,20 @@ class TableTests(SynchronousTestCase):
             assert 0 <= verdict.cool_seconds <= LONG.most
         json.loads(status_body(body, status))
         scrubbed(body)
+
+
+class PageTests(SynchronousTestCase):
+    """What docs/operate.rst says of reasons."""
+
+    def test_every_reason_for_being_out_has_its_cure(self) -> None:
+        """Those of the table's rows that put a credential out, families written with dots."""
+        page = (Path(__file__).parent.parent / "docs" / "operate.rst").read_text("utf-8")
+        for row in RULES:
+            if row.verdict.blame is Blame.CREDENTIAL and row.verdict.action is Action.NEXT:
+                found = row.verdict.reason or (row.reasons.pattern if row.reasons else "")
+                for reason in found.split("|"):
+                    family = reason.replace("API_KEY_LEAKED", "API_KEY_.*").replace(".*", "...")
+                    self.assertIn(f"``{family}``", page, row.name)
 
 
 class ClientsFaultTests(SynchronousTestCase):
