@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -16,7 +17,7 @@ from gateway.edge.allowance import Allowances
 from gateway.edge.guesses import Guesses, network
 from gateway.edge.overflow import TOLD_MOST, TOLD_SECONDS
 from gateway.edge.proxies import NO_PROXIES, Proxies
-from gateway.process.descriptors import RESERVED, connections_within, lowered
+from gateway.process.descriptors import RESERVED, connections_within, fit, lowered
 from tests.fakes import BODY, SSE, Client, Edge, FakeExchange, event, ok, parse, sse
 from tests.test_edge import PATH
 
@@ -151,6 +152,24 @@ class ConnectionCapTests(CapCase):
         self.assertTrue(self.world.connect().received)
 
 
+@attrs.define
+class FakeKernel:
+    """A process's limits, as the module ``resource`` has them."""
+
+    limits: tuple[int, int]
+    error: Exception | None
+    RLIMIT_NOFILE = 7
+    RLIM_INFINITY = -1
+
+    def getrlimit(self, _which: int) -> tuple[int, int]:
+        return self.limits
+
+    def setrlimit(self, _which: int, limits: tuple[int, int]) -> None:
+        if self.error is not None:
+            raise self.error
+        self.limits = limits
+
+
 class DescriptorTests(SynchronousTestCase):
     """P8: the cap is below what the process may open."""
 
@@ -161,6 +180,18 @@ class DescriptorTests(SynchronousTestCase):
         self.assertTrue(1 <= fitting <= wanted)
         self.assertTrue(fitting == 1 or 2 * fitting + RESERVED <= descriptors)
         self.assertTrue(fitting == wanted or 2 * (fitting + 1) + RESERVED > descriptors)
+
+    def test_what_the_system_does_not_raise_stays(self) -> None:
+        """P8: a system that forbids it, or allows less than it says, does not end the start."""
+        for soft, hard, error, fitting in (
+            (1_024, 65_536, None, 10_000),
+            (1_024, 4_096, None, 2_024),
+            (1_024, -1, None, 10_000),
+            (1_024, 65_536, PermissionError(), 488),
+            (1_024, -1, ValueError(), 488),
+            (-1, -1, PermissionError(), 10_000),
+        ):
+            self.assertEqual(fit(10_000, FakeKernel((soft, hard), error)), fitting, (soft, hard, error))
 
     def test_an_operator_is_told_where_fewer_fit_than_was_asked_for(self) -> None:
         """P8: of the default only where not even all streams could be open; of a number of the file's always."""

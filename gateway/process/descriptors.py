@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+
 import attrs
 
 from gateway.config import Config, Limits
@@ -15,24 +18,30 @@ def connections_within(wanted: int, descriptors: int) -> int:
     return max(1, min(wanted, (descriptors - RESERVED) // 2))
 
 
-def fit(wanted: int) -> int:
-    """Raise the soft limit as far as ``wanted`` connections need it, and return how many there may be."""
-    try:
-        import resource
-    except ImportError:
-        # Windows has no such limit.
-        return wanted
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+def fit(wanted: int, kernel: Any) -> int:
+    """Raise the soft limit as far as ``wanted`` connections need it, and return how many there may be.
+
+    ``kernel`` is the module ``resource``.
+    """
+    soft, hard = kernel.getrlimit(kernel.RLIMIT_NOFILE)
     needed = 2 * wanted + RESERVED
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return wanted if soft == resource.RLIM_INFINITY else connections_within(wanted, soft)
+    if soft != kernel.RLIM_INFINITY and soft < needed:
+        most = needed if hard == kernel.RLIM_INFINITY else min(needed, hard)
+        # A filter of system calls may forbid it, and some systems allow less than their hard limit says.
+        with contextlib.suppress(OSError, ValueError):
+            kernel.setrlimit(kernel.RLIMIT_NOFILE, (most, hard))
+            soft = most
+    return wanted if soft == kernel.RLIM_INFINITY else connections_within(wanted, soft)
 
 
 def clamped(config: Config) -> Config:
     """Raise what the process may open, and lower ``limits.connections`` to what it may."""
-    return lowered(config, fit(config.limits.connections))
+    try:
+        import resource
+    except ImportError:
+        # Windows has no such limit.
+        return config
+    return lowered(config, fit(config.limits.connections, resource))
 
 
 def lowered(config: Config, fitting: int) -> Config:
