@@ -185,13 +185,15 @@ class Gateway(service.Service):
 
     def _announce(self, what: str) -> None:
         assert self._running is not None
+        count = len(self._running.composition.router.members)
         _log.info(
-            "antigravity-gateway {version} {what} {listen} with {count} credentials of {upstreams} ({source}), keys"
+            "antigravity-gateway {version} {what} {listen} with {count} credential{s} of {upstreams} ({source}), keys"
             " {auth}",
             version=__version__,
             what=what,
             listen=", ".join(self._config.proxy.listen),
-            count=len(self._running.composition.router.members),
+            count=count,
+            s="" if count == 1 else "s",
             upstreams=", ".join(upstream.name for upstream in self._config.upstreams),
             source=self._config.source,
             auth="required" if self._config.proxy.authenticates else "not asked for",
