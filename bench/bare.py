@@ -3,8 +3,8 @@
 It checks the client's key, reads model and verb from the path, wraps the body into the v1internal
 envelope, forwards it, unwraps the answer, and passes a stream on event by event.  No retries, no pool of
 credentials, no limits, no log of requests but its server's own.  The one thing it owes to experience is a
-connection pool that keeps more than Twisted's two connections per host: without it the comparison would be
-with connecting, not with relaying.
+connection pool that keeps more than Twisted's two connections per host, and answers that treq does not buffer:
+without these the comparison would be with connecting, not with relaying.  With ``--defaults`` it owes nothing.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ class Relay:
 
     app = Klein()
 
-    def __init__(self, client: HTTPClient, upstream: str) -> None:
+    def __init__(self, client: HTTPClient, upstream: str, unbuffered: bool) -> None:
         self._client = client
         self._upstream = upstream
+        self._unbuffered = unbuffered
 
     @app.route("/v1beta/models/<path:call>", methods=["POST"])
     async def relay(self, request: IRequest, call: str) -> bytes:
@@ -65,7 +66,7 @@ class Relay:
                 "Content-Type": "application/json",
                 "Authorization": f"Bearer {shapes.UPSTREAM_TOKEN}",
             },
-            unbuffered=True,
+            unbuffered=self._unbuffered,
         )
         if response.code != 200:
             request.setResponseCode(response.code)
@@ -98,11 +99,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--upstream", required=True, help="for instance http://127.0.0.1:9000/v1internal")
+    parser.add_argument("--defaults", action="store_true", help="leave treq's client as it comes")
     options = parser.parse_args()
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
     pool = HTTPConnectionPool(reactor)
-    pool.maxPersistentPerHost = 1000
-    relay = Relay(HTTPClient(Agent(reactor, pool=pool)), options.upstream)
+    if not options.defaults:
+        pool.maxPersistentPerHost = 1000
+    relay = Relay(HTTPClient(Agent(reactor, pool=pool)), options.upstream, not options.defaults)
     port = reactor.listenTCP(options.port, Site(relay.app.resource()), backlog=1024, interface="127.0.0.1")
     print(f"listening on {port.getHost().port}", flush=True)
     reactor.run()

@@ -11,6 +11,8 @@ import msgspec
 
 OURS = "gateway"
 BASELINE = "bare"
+DEFAULTS = "bare-defaults"
+"""The baseline as one writes it who leaves treq's client as it comes."""
 DIRECT = "direct"
 """The load straight on upstream, without a relay."""
 JSON = "json alone"

@@ -79,11 +79,11 @@ def file_limit() -> int:
     return hard
 
 
-def start_bare(ground: Ground, name: str = "bare") -> processes.Measured:
-    """Start the baseline."""
+def start_bare(ground: Ground, name: str = "bare", *more: str) -> processes.Measured:
+    """Start the baseline, perhaps with ``more`` arguments."""
     port = processes.free_port()
     command = [sys.executable, str(processes.BENCH / "bare.py"), "--port", str(port)]
-    command += ["--upstream", f"{ground.origin}/v1internal"]
+    command += ["--upstream", f"{ground.origin}/v1internal", *more]
     return processes.start(name, command, port, ground.directory, more_environment=ground.environment)
 
 

@@ -151,6 +151,13 @@ BARE = Relay(
 AGAIN = Relay(figures.AGAIN, BARE.version, BARE.does, lambda ground: ours.start_bare(ground, figures.AGAIN))
 OTHERS = (
     Relay(
+        figures.DEFAULTS,
+        BARE.version,
+        f"Klein, treq and json with treq's own pool of two connections a host: {_RELAYED}",
+        lambda ground: ours.start_bare(ground, figures.DEFAULTS, "--defaults"),
+        streams_most=1000,
+    ),
+    Relay(
         "nginx",
         lambda: _program_version("nginx", "-v"),
         "reverse proxy of one worker: compares the key and replaces it; no JSON, no log",
