@@ -243,6 +243,9 @@ class FakeTokens:
     def stop(self) -> Deferred[None]:
         return succeed(None)
 
+    def at_hand(self) -> Secret | None:
+        return Secret(self.tokens[0]) if isinstance(self.tokens[0], str) else None
+
     async def get(self) -> Secret:
         return await self._give(self.tokens[0])
 

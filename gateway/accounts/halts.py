@@ -16,21 +16,18 @@ REASON = "POOL_HALTED"
 class Halts:
     """The halted upstreams, and who came near to halting one.  Times are seconds of a monotonic clock."""
 
-    _halted: dict[str, str] = attrs.field(factory=dict)
+    halted: dict[str, str] = attrs.field(factory=dict)
+    """Why each of them stands still."""
     _struck: dict[str, dict[str, float]] = attrs.field(factory=dict)
     """By upstream, the credentials whose owners must act, and when that was found."""
 
-    def __bool__(self) -> bool:
-        """Say whether any upstream stands still."""
-        return bool(self._halted)
-
     def why(self, upstream: str) -> str:
         """Return why an upstream stands still; empty where it does not."""
-        return self._halted.get(upstream, "")
+        return self.halted.get(upstream, "")
 
     def all(self) -> Mapping[str, str]:
         """Return the upstreams that stand still, and why."""
-        return dict(self._halted)
+        return dict(self.halted)
 
     def struck(self, upstream: str, name: str, now: float) -> bool:
         """Take note of a credential whose owner must act; say whether its upstream is halted by that."""
@@ -38,9 +35,9 @@ class Halts:
         recent = {one: at for one, at in all_of_it.items() if now - at < WITHIN_SECONDS}
         recent[name] = now
         self._struck[upstream] = recent
-        if len(recent) < COUNT or upstream in self._halted:
+        if len(recent) < COUNT or upstream in self.halted:
             return False
-        self._halted[upstream] = REASON
+        self.halted[upstream] = REASON
         return True
 
     def mended(self, upstream: str, name: str) -> None:
@@ -50,13 +47,13 @@ class Halts:
     def resume(self, upstream: str) -> bool:
         """Let an upstream go on, and count afresh; say whether it was halted."""
         self._struck.pop(upstream, None)
-        return self._halted.pop(upstream, None) is not None
+        return self.halted.pop(upstream, None) is not None
 
     def dump(self) -> list[dict[str, Any]]:
         """Return what is kept over a restart."""
-        return [{"upstream": upstream, "reason": reason} for upstream, reason in self._halted.items()]
+        return [{"upstream": upstream, "reason": reason} for upstream, reason in self.halted.items()]
 
     def restore(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Take up what ``dump`` returned; raises KeyError where it is not such."""
         for row in rows:
-            self._halted[str(row["upstream"])] = str(row["reason"])
+            self.halted[str(row["upstream"])] = str(row["reason"])

@@ -28,37 +28,35 @@ class Quarantine:
 class Quarantines:
     """Those that are out; what is held against one secret is not held against the next of the same name."""
 
-    _condemned: dict[Key, Quarantine] = attrs.field(factory=dict)
-    _unusable: dict[Key, Quarantine] = attrs.field(factory=dict)
+    condemned: dict[Key, Quarantine] = attrs.field(factory=dict)
+    """What upstream holds against them."""
+    lacking: dict[Key, Quarantine] = attrs.field(factory=dict)
+    """What their configuration lacks."""
     _rotated: dict[Key, tuple[str, str]] = attrs.field(factory=dict)
     """The mark that a credential goes by, and the one that it will have at the next start."""
 
-    def __bool__(self) -> bool:
-        """Say whether anybody is out."""
-        return bool(self._condemned or self._unusable)
-
     def find(self, credential: Credential) -> Quarantine | None:
         """Return why a credential is out, None where it is in."""
-        return self._unusable.get(_key(credential)) or self._held(credential)
+        return self.lacking.get(_key(credential)) or self._held(credential)
 
     def condemn(self, credential: Credential, reason: str, link: str, wall: float) -> bool:
         """Take a credential out; say whether it was in until now, as far as upstream is concerned."""
         if self._held(credential) is not None:
             return False
-        self._condemned[_key(credential)] = Quarantine(reason, link, wall, mark=credential.mark)
+        self.condemned[_key(credential)] = Quarantine(reason, link, wall, mark=credential.mark)
         return True
 
     def acquit(self, credential: Credential) -> None:
         """Forget what upstream holds against a credential; what its configuration lacks, it lacks still."""
-        self._condemned.pop(_key(credential), None)
+        self.condemned.pop(_key(credential), None)
 
     def unusable(self, credential: Credential, reason: str, link: str) -> None:
         """Take a credential out for what is missing in its configuration, until it is there."""
-        self._unusable[_key(credential)] = Quarantine(reason, link, mark=credential.mark)
+        self.lacking[_key(credential)] = Quarantine(reason, link, mark=credential.mark)
 
     def usable(self, credential: Credential) -> None:
         """Take back ``unusable``."""
-        self._unusable.pop(_key(credential), None)
+        self.lacking.pop(_key(credential), None)
 
     def rotated(self, credential: Credential, mark: str) -> bool:
         """Take note that a credential has a new secret, whose mark it will go by from the next start on.
@@ -66,7 +64,7 @@ class Quarantines:
         Says whether that changes what is kept.
         """
         self._rotated[_key(credential)] = (credential.mark, mark)
-        return _key(credential) in self._condemned
+        return _key(credential) in self.condemned
 
     def dump(self) -> list[dict[str, Any]]:
         """Return what is kept over a restart."""
@@ -79,17 +77,17 @@ class Quarantines:
                 "link": one.link,
                 "since": one.since_wall,
             }
-            for (upstream, name), one in self._condemned.items()
+            for (upstream, name), one in self.condemned.items()
         ]
 
     def restore(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Take up what ``dump`` returned; raises KeyError, TypeError or ValueError where it is not such."""
         for row in rows:
             found = Quarantine(str(row["reason"]), str(row["link"]), finite(row["since"]), mark=str(row["mark"]))
-            self._condemned[str(row["upstream"]), str(row["name"])] = found
+            self.condemned[str(row["upstream"]), str(row["name"])] = found
 
     def _held(self, credential: Credential) -> Quarantine | None:
-        found = self._condemned.get(_key(credential))
+        found = self.condemned.get(_key(credential))
         return found if found is not None and found.mark == credential.mark else None
 
     def _lasting_mark(self, key: Key, mark: str) -> str:

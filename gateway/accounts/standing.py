@@ -95,7 +95,8 @@ class Standings:
         return max(found, key=lambda one: (not one.usable, one.free_at or 0.0))
 
     def _barred(self, credential: Credential) -> Availability | None:
-        if not (self._disabled or self._quarantines or self.halts):
+        out = self._quarantines
+        if not (self._disabled or out.condemned or out.lacking or self.halts.halted):
             # On most days nobody is, and every request asks.
             return None
         halted = self.halts.why(credential.upstream)

@@ -46,6 +46,9 @@ class TokenSource(Protocol):
     def ready(self) -> bool:
         """Whether ``get`` has a token at hand, and nobody would wait."""
 
+    def at_hand(self) -> Secret | None:
+        """Return what ``get`` would without a wait, as ``get`` does; None where it would wait or raise."""
+
     def prefetch(self) -> None:
         """See to it that a token is at hand soon, as far as that is up to the gateway."""
 
@@ -82,6 +85,10 @@ class StaticToken:
     def stop(self) -> Deferred[None]:
         """Nothing happens in the background."""
         return succeed(None)
+
+    def at_hand(self) -> Secret:
+        """Return the key."""
+        return self._key
 
     async def get(self) -> Secret:
         """Return the key."""
@@ -146,14 +153,18 @@ class FetchedToken:
         self._ended.append(ended)
         return ended
 
+    def at_hand(self) -> Secret | None:
+        """Return the token, if it is good; one near its end still serves while another is fetched."""
+        now = self._used_at = self._seconds()
+        if self._token is None or now >= self._expires_at:
+            return None
+        if now >= self._ahead_at and now >= self._quiet_until:
+            self._start()
+        return self._token
+
     async def get(self) -> Secret:
         """Return the token; one near its end still serves while another is fetched."""
-        now = self._used_at = self._seconds()
-        if self._token is not None and now < self._expires_at:
-            if now >= self._ahead_at and now >= self._quiet_until:
-                self._start()
-            return self._token
-        return await self._wait(now)
+        return self.at_hand() or await self._wait(self._used_at)
 
     async def renew(self, stale: Secret) -> Secret:
         """Return a token other than ``stale``; a refresh that already happened is not made again."""
@@ -277,6 +288,10 @@ class RefreshedToken:
     def stop(self) -> Deferred[None]:
         """Refresh no token by itself any more; fires when a refresh under way has ended."""
         return self._fetched.stop()
+
+    def at_hand(self) -> Secret | None:
+        """Return the token, if it is good; one near its end still serves while another is fetched."""
+        return self._fetched.at_hand()
 
     async def get(self) -> Secret:
         """Return the token; one near its end still serves while another is fetched."""

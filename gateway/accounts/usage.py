@@ -34,7 +34,7 @@ class Usage:
 
     def begin(self, credential: Credential, now: float) -> bool:
         """Take note that a request goes out; say whether that is worth keeping over a restart."""
-        key = _key(credential)
+        key = (credential.upstream, credential.name)
         self._last[key] = now
         news = now - self._kept.get(key, -math.inf) >= NEWS_SECONDS
         if news:
@@ -42,14 +42,15 @@ class Usage:
         self._in_flight[key] = self._in_flight.get(key, 0) + 1
         self._uses += 1
         self._used[key] = self._uses
-        turn = self._turn(credential)
-        self._virtual[credential.terms.priority] = turn
+        priority = credential.terms.priority
+        turn = max(self._turns.get(key, 0.0), self._virtual.get(priority, 0.0))
+        self._virtual[priority] = turn
         self._turns[key] = turn + 1 / credential.terms.weight
         return news
 
     def end(self, credential: Credential) -> None:
         """Take note that a request is over."""
-        key = _key(credential)
+        key = (credential.upstream, credential.name)
         self._in_flight[key] -= 1
         if not self._in_flight[key] and key not in self._used:
             # It was forgotten meanwhile.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -89,17 +89,21 @@ def first_user_turn(parts: Mapping[str, msgspec.Raw]) -> bytes | memoryview:
     return b""
 
 
-def _turns(contents: msgspec.Raw) -> Iterator[_Turn]:
-    """Yield the turns of a conversation; raises NotAnObject at the first that is none."""
+def _turns(contents: msgspec.Raw) -> Iterable[_Turn]:
+    """Return the turns of a conversation; raises NotAnObject at the first that is none, there or in going on."""
     try:
         # At once, because a large turn would else be read twice.
-        yield from _TURNS.decode(contents)
+        return _TURNS.decode(contents)
     except splice.UNREADABLE:
-        for item in splice.items(contents):
-            try:
-                yield _TURN.decode(item)
-            except splice.UNREADABLE as error:
-                raise splice.NotAnObject(str(error)) from None
+        return _turn_by_turn(contents)
+
+
+def _turn_by_turn(contents: msgspec.Raw) -> Iterator[_Turn]:
+    for item in splice.items(contents):
+        try:
+            yield _TURN.decode(item)
+        except splice.UNREADABLE as error:
+            raise splice.NotAnObject(str(error)) from None
 
 
 def parse_body(body: bytes) -> dict[str, msgspec.Raw]:

@@ -109,7 +109,7 @@ class Gate:
             raise GatewayError(
                 400, "INVALID_ARGUMENT", "PATH_INVALID", f"The request path cannot be served: {problem}."
             )
-        if any(value.strip().lower() not in (b"", b"identity") for value in head.encodings):
+        if head.encodings and any(value.strip().lower() not in (b"", b"identity") for value in head.encodings):
             raise GatewayError(
                 415,
                 "INVALID_ARGUMENT",
@@ -119,7 +119,8 @@ class Gate:
             )
         if head.content_length is not None and head.content_length > self.body_limit:
             raise self.too_large()
-        return Admitted(path, key_id, self._credential(head), path != HEALTH)
+        credential = self._credential(head) if head.credentials else None
+        return Admitted(path, key_id, credential, path != HEALTH)
 
     def _judge_sender(self, head: Head) -> None:
         """Raise GatewayError where the request is meant for somebody else, or comes from a foreign page."""
@@ -132,7 +133,9 @@ class Gate:
                     "The name in the Host header is not one that this gateway answers to; its operator can add it to"
                     " proxy.hosts.",
                 )
-        if head.method != b"OPTIONS" and not self.origins.admits(head.browser, head.hosts):
+        if head.browser is NO_BROWSER or head.method == b"OPTIONS":
+            return
+        if not self.origins.admits(head.browser, head.hosts):
             raise GatewayError(
                 403,
                 "PERMISSION_DENIED",
@@ -140,9 +143,7 @@ class Gate:
                 "Pages of this origin may not use this gateway; its operator can add it to proxy.origins.",
             )
 
-    def _credential(self, head: Head) -> str | None:
-        if not head.credentials:
-            return None
+    def _credential(self, head: Head) -> str:
         if self.operator.identify(head.keys) is None:
             raise GatewayError(
                 403,

@@ -8,7 +8,7 @@ limit and a deadline, because a client that is cut off while it writes would see
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -75,7 +75,8 @@ class GatewayRequest(Answering):
 
     def __init__(self, channel: GatewayChannel, *args: Any, **named: Any) -> None:
         super().__init__(channel, *args, **named)
-        self.gateway = cast(House, channel.site)
+        site: Any = channel.site
+        self.gateway = site
         self._gathered = Gathering()
         self.received = 0
         """Bytes of the body."""

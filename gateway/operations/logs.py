@@ -153,8 +153,10 @@ def install(application: Componentized, config: LogConfig, options: Mapping[str,
 
 def text_line(event: LogEvent, level: str) -> str:
     """Return an event as ``time level logger: message``; a failure's lines follow, indented."""
-    lines = [f"{_time(event)} {level} {_escaped(_logger(event))}: {_escaped(_message(event))}"]
-    lines += [f"    {_escaped(line)}" for line in _failure(event).split("\n") if line]
+    line = _escaped(f"{_time(event)} {level} {_logger(event)}: {_message(event)}")
+    if "log_failure" not in event and "isError" not in event:
+        return line + "\n"
+    lines = [line, *(f"    {_escaped(more)}" for more in _failure(event).split("\n") if more)]
     return "\n".join(lines) + "\n"
 
 
@@ -228,10 +230,9 @@ def _message(event: LogEvent) -> str:
         # twisted.python.log makes the whole traceback the message; it comes once, as the failure.
         return str(event.get("why") or "Unhandled Error")
     template = event.get("log_format")
-    parts = _parts(template) if type(template) is str else None
-    if parts is not None:
+    if type(template) is str and _plain_format(template):
         try:
-            return "".join([text + format(event[name], spec) if name else text for text, name, spec in parts]).strip()
+            return template.format_map(event).strip()
         except Exception:
             # Twisted says in its place what is wrong with the event.
             return formatEvent(event).strip()
@@ -239,19 +240,17 @@ def _message(event: LogEvent) -> str:
 
 
 @lru_cache(maxsize=256)
-def _parts(template: str) -> tuple[tuple[str, str, str], ...] | None:
-    """Return a format as (text, field, specification), None where Twisted has to read it.
+def _plain_format(template: str) -> bool:
+    """Say whether a format needs nothing but Python's own formatting; else Twisted has to read it.
 
     Twisted's own formatting of a line costs several times what the line is about.  It also knows calls, attributes,
     items and conversions; formats that have none of these mean here what they mean there.
     """
     try:
-        parts = [(text, name or "", spec or "", change) for text, name, spec, change in Formatter().parse(template)]
+        parts = [(name or "", spec or "", change) for _, name, spec, change in Formatter().parse(template)]
     except ValueError:
-        return None
-    if any(change or "{" in spec or (name and not name.isidentifier()) for _, name, spec, change in parts):
-        return None
-    return tuple((text, name, spec) for text, name, spec, _ in parts)
+        return False
+    return not any(change or "{" in spec or (name and not name.isidentifier()) for name, spec, change in parts)
 
 
 def _failure(event: LogEvent) -> str:

@@ -29,7 +29,7 @@ from gateway.calls import (
 from gateway.config import Limits, RoutingConfig, Timeouts
 from gateway.routing import decision
 from gateway.routing.affinity import Affinity
-from gateway.routing.asking import Asker, Live, Reply, Uses, Whole
+from gateway.routing.asking import UNUSED, Asker, Live, Reply, Uses, Whole
 from gateway.routing.budget import RetryBudget
 from gateway.routing.catalog import Catalog
 from gateway.routing.choosing import Chooser, Run, Taken
@@ -94,10 +94,12 @@ class Router:
     explains: bool = False
     """Whether every request's journal says why its credentials were chosen."""
     chooser: Chooser = attrs.field(init=False)
+    _asker: Asker = attrs.field(init=False)
     _budgets: dict[str, RetryBudget] = attrs.field(factory=lambda: defaultdict(RetryBudget))
 
     def __attrs_post_init__(self) -> None:
         waiting: Waiting[Taken] = Waiting(self.clock, self.limits.queue)
+        self._asker = Asker(self.wire, self.clock, self.wall_seconds, self.timeouts, self.limits)
         self.chooser = Chooser(self.clock, self.standings, self.sessions, self.affinity, waiting)
 
     def renewed(self, **settings: Any) -> Router:
@@ -185,11 +187,11 @@ class Router:
         if len(bases) > 1:
             bases.sort(key=lambda base: self.standings.bases.until(base, run.call.model, now) > now)
         try:
-            tokens = member.tokens
-            token = await tokens.get() if tokens.ready else await self._token(run, member, tokens.get)
+            at_hand = member.tokens.at_hand()
+            token = at_hand or await self._token(run, member, member.tokens.get)
         except (TokenRevoked, TokenUnavailable) as error:
             return self._no_token(run, member, error, now)
-        if not self.standings.holds(lease, self.clock.seconds()):
+        if at_hand is None and not self.standings.holds(lease, self.clock.seconds()):
             return None
         renewed = False
         while True:
@@ -258,12 +260,11 @@ class Router:
         seconds = max(min(limit, run.deadline - started), 0.001)
         run.calls += 1
         run.bases.add(base)
-        asker = Asker(self.wire, self.clock, self.wall_seconds, self.timeouts, self.limits)
-        uses = Uses(
+        uses = UNUSED if not call.streams else Uses(
             lambda: self.chooser.release(lease),
             lambda error: self._failed_late(run, member.credential, error),
         )
-        result = await asker.ask(call, member, request, seconds, uses)
+        result = await self._asker.ask(call, member, request, seconds, uses)
         self._note(run, member, base, result.verdict if isinstance(result, Failure) else None, started)
         if seconds >= limit or not (isinstance(result, Failure) and result.verdict.reason == "UPSTREAM_TIMEOUT"):
             # Where the client's own deadline was the shorter one, it says nothing about the backend.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
 import attrs
 import msgspec
@@ -19,22 +19,24 @@ from gateway.routing.pool import Member, candidates
 from gateway.routing.queue import Waiting, worth_waiting
 from gateway.routing.rotation import FIXED, OVERFLOW, OWNER, Choice, Nobody, Sessions, Strategy, choose
 
+KNOWN_MOST = 64
+"""Of so many verbs and models it is remembered who may serve them; clients choose the names."""
 
-@attrs.define(eq=False)
-class Run:
+
+class Run(msgspec.Struct, eq=False):
     """One request's way through the credentials."""
 
     call: Call
     journal: Journal
-    members: dict[Credential, Member]
+    members: Mapping[Credential, Member]
     deadline: float
     bound_by: str = ""
     """Why the members are all that may serve it, where it is not the pool's rules alone."""
-    tried: set[Credential] = attrs.field(factory=set)
-    bases: set[str] = attrs.field(factory=set)
+    tried: set[Credential] = set()
+    bases: set[str] = set()
     calls: int = 0
     """Requests sent upstream, forced refreshes' repetitions apart."""
-    failures: list[Failure] = attrs.field(factory=list)
+    failures: list[Failure] = []
     why: str = ""
     """Why the credential of now was chosen."""
     waited: float = 0.0
@@ -59,15 +61,18 @@ class Chooser:
     affinity: Affinity
     waiting: Waiting[Taken]
     quotas: Quotas = attrs.field(factory=Quotas)
+    _members: Sequence[Member] = ()
+    _known: dict[tuple[str, str], Mapping[Credential, Member]] = attrs.field(factory=dict)
+    """By verb and model, who of these members may serve them."""
 
-    def admitted(self, members: Sequence[Member], call: Call) -> tuple[dict[Credential, Member], str]:
+    def admitted(self, members: Sequence[Member], call: Call) -> tuple[Mapping[Credential, Member], str]:
         """Return who may serve a call, and why nobody else where that is not the pool's rules alone.
 
         Raises GatewayError where nobody is meant to serve it; see pool.candidates.
         """
         if call.fixed is not None:
             return self._fixed(members, call, call.fixed), FIXED
-        able = {member.credential: member for member in candidates(members, call.verb, call.model)}
+        able = self._able(members, call.verb, call.model)
         owner = self.affinity.owner(call.body)
         if owner is not None:
             # What belongs to a project can be used by all of its credentials.
@@ -75,6 +80,19 @@ class Chooser:
             if owns:
                 return owns, OWNER
         return able, ""
+
+    def _able(self, members: Sequence[Member], verb: str, model: str) -> Mapping[Credential, Member]:
+        """Return the pool's own rules' answer, remembered for as long as the members are the same."""
+        if members is not self._members:
+            self._members = members
+            self._known.clear()
+        able = self._known.get((verb, model))
+        if able is None:
+            able = {member.credential: member for member in candidates(members, verb, model)}
+            if len(self._known) >= KNOWN_MOST:
+                del self._known[next(iter(self._known))]
+            self._known[verb, model] = able
+        return able
 
     @staticmethod
     def _fixed(members: Sequence[Member], call: Call, label: str) -> dict[Credential, Member]:

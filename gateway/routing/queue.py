@@ -75,6 +75,8 @@ class Waiting(Generic[T]):
 
     def offer(self) -> None:
         """Let the waiters claim, in their order: something may have become free."""
+        if not self._waiters:
+            return
         if self._offering:
             self._again = True
             return

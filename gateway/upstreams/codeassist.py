@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import ClassVar
 
 import msgspec
@@ -62,50 +63,45 @@ _ENVELOPE_ONLY = ("traceId", "metadata")
 _SEARCH_TOOLS = {"googleSearch", "google_search", "googleSearchRetrieval", "google_search_retrieval"}
 
 
-class _Filling(msgspec.Struct, frozen=True):
-    """What an envelope's members are made of."""
-
-    call: Call
-    project: str
-    request: dict[str, msgspec.Raw]
-    envelope: EnvelopeConfig
+_Request = dict[str, msgspec.Raw]
+_Members = Sequence[tuple[str, bytes]]
 
 
-def _request_type(filling: _Filling) -> str:
-    if "image" in filling.call.model:
-        return "image_gen"
-    return "web_search" if _searches(filling.request) else filling.envelope.request_type
+def _antigravity(call: Call, project: str, request: _Request, envelope: EnvelopeConfig) -> _Members:
+    if "image" in call.model:
+        kind = "image_gen"
+    else:
+        kind = "web_search" if "tools" in request and _searches(request["tools"]) else envelope.request_type
+    return (
+        ("project", _constant(project)),
+        ("requestId", splice.string(call.request_id)),
+        ("request", splice.join(request.items())),
+        ("model", _constant(call.model)),
+        ("userAgent", _constant(envelope.user_agent or USER_AGENT)),
+        ("requestType", _constant(kind)),
+    )
 
 
-def _request(filling: _Filling) -> bytes:
-    return splice.join(filling.request.items())
+def _gemini_cli(call: Call, project: str, request: _Request, envelope: EnvelopeConfig) -> _Members:
+    members: dict[str, bytes | msgspec.Raw] = dict(request)
+    if call.session:
+        members["session_id"] = splice.string(call.session)
+    return (
+        ("model", _constant(call.model)),
+        ("project", _constant(project)),
+        ("user_prompt_id", splice.string(call.request_id)),
+        ("request", splice.join(members.items())),
+    )
 
 
-def _request_in_session(filling: _Filling) -> bytes:
-    members: dict[str, bytes | msgspec.Raw] = dict(filling.request)
-    if filling.call.session:
-        members["session_id"] = splice.string(filling.call.session)
-    return splice.join(members.items())
+_constant = lru_cache(maxsize=256)(splice.string)
+"""A JSON string that comes again and again."""
 
-
-_Member = Callable[[_Filling], bytes]
-PROFILES: Mapping[str, tuple[tuple[str, _Member], ...]] = {
-    "antigravity": (
-        ("project", lambda filling: splice.string(filling.project)),
-        ("requestId", lambda filling: splice.string(filling.call.request_id)),
-        ("request", _request),
-        ("model", lambda filling: splice.string(filling.call.model)),
-        ("userAgent", lambda filling: splice.string(filling.envelope.user_agent or USER_AGENT)),
-        ("requestType", lambda filling: splice.string(_request_type(filling))),
-    ),
-    "gemini-cli": (
-        ("model", lambda filling: splice.string(filling.call.model)),
-        ("project", lambda filling: splice.string(filling.project)),
-        ("user_prompt_id", lambda filling: splice.string(filling.call.request_id)),
-        ("request", _request_in_session),
-    ),
+PROFILES: Mapping[str, Callable[[Call, str, _Request, EnvelopeConfig], _Members]] = {
+    "antigravity": _antigravity,
+    "gemini-cli": _gemini_cli,
 }
-"""The envelope's members in order, by the configuration's ``envelope.profile``."""
+"""What makes the envelope's members in order, by the configuration's ``envelope.profile``."""
 
 
 class CodeAssist:
@@ -123,9 +119,8 @@ class CodeAssist:
             body = _count_body(call, parts)
         else:
             parts.pop("model", None)
-            filling = _Filling(call, credential.project, splice.renamed(parts, _CAMEL), self._envelope)
-            profile = PROFILES[self._envelope.profile]
-            body = splice.join((name, member(filling)) for name, member in profile)
+            members = PROFILES[self._envelope.profile]
+            body = splice.join(members(call, credential.project, splice.renamed(parts, _CAMEL), self._envelope))
         suffix = "?alt=sse" if call.streams else ""
         return self._post(f"{base}:{call.verb}{suffix}", token, body)
 
@@ -234,10 +229,7 @@ def _trace_id(raw: msgspec.Raw | msgspec.UnsetType) -> str:
         return ""
 
 
-def _searches(request: Mapping[str, msgspec.Raw]) -> bool:
-    tools = request.get("tools")
-    if tools is None:
-        return False
+def _searches(tools: msgspec.Raw) -> bool:
     try:
         return any(_SEARCH_TOOLS & splice.members(tool).keys() for tool in splice.items(tools))
     except splice.NotAnObject:
