@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, final
 
 import attrs
@@ -11,6 +11,9 @@ import msgspec
 
 Headers = tuple[tuple[bytes, bytes], ...]
 """Header fields in order; names are lower case."""
+
+Folds = tuple[Sequence[bytes | memoryview], ...]
+"""What was kept apart from a text, in pieces; see folding.py."""
 
 Details = tuple[Mapping[str, Any], ...]
 """The ``details`` of a google.rpc.Status: JSON objects that carry an ``@type``."""
@@ -92,7 +95,7 @@ class Call:
     requested_model: str
     """The id as the client wrote it."""
     body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
-    """The client's JSON object: checked, never re-encoded."""
+    """The client's JSON object: checked, never re-encoded.  Of a large one without ``folds``; see folding.py."""
     session: str
     """The session fingerprint; empty where the request belongs to none."""
     framing: Framing = Framing.UNARY
@@ -103,6 +106,7 @@ class Call:
     """What the client allows for the whole call (``X-Server-Timeout``)."""
     fixed: str | None = None
     """The label of the one credential that may serve it, where the operator says so."""
+    folds: Folds = attrs.field(default=(), repr=False)
     members: Mapping[str, msgspec.Raw] | None = attrs.field(default=None, eq=False, repr=False)
     """Those of ``body``, where it has been taken apart already: a large one takes a while."""
 
@@ -159,6 +163,8 @@ class HttpRequest(msgspec.Struct, frozen=True):
     headers: Headers
     """They hold the credential."""
     body: bytes
+    folds: Folds = ()
+    """What belongs in place of its marks; see folding.py."""
 
     def __repr__(self) -> str:
         return f"HttpRequest(method={self.method!r}, url={self.url!r}, body=<{len(self.body)} bytes>)"

@@ -29,7 +29,7 @@ class Taker(Resource):
         self.taken: list[Expected] = []
 
     def render(self, request: Any) -> int:
-        self.taken.append(Expected(request.method, request.uri, request.body()))
+        self.taken.append(Expected(request.method, request.uri, request.body().whole().text))
         request.answer(200, b"{}")
         request.finish()
         return NOT_DONE_YET

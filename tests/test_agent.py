@@ -660,10 +660,11 @@ class StaleTests(AgentCase):
     def test_a_large_body_starts_anew(self) -> None:
         """From its first byte."""
         body = bytes(range(256)) * 1024
-        waiting, peer = self.reused(body=body)
-        peer.leave()
-        self.assertTrue(self.accept().received.endswith(body))
-        self.assertNoResult(waiting)
+        for pieces in ([body], [body[:9], memoryview(body)[9:200_000], memoryview(body)[200_000:]]):
+            waiting, peer = self.reused(body=WholeBody(*pieces))
+            peer.leave()
+            self.assertTrue(self.accept().received.endswith(body))
+            self.assertNoResult(waiting)
 
 
 class ConnectTests(AgentCase):

@@ -25,10 +25,13 @@ LAYERS: list[set[str]] = [
     {"edge"},
     {"dialects", "routing"},
     {"accounts", "process", "upstreams"},
-    {"calls", "sse", "splice", "eager", "config"},
+    {"calls", "sse", "splice", "folding", "eager", "config"},
 ]
 """From the top down: a part imports what stands below it.  ``operations`` and the simulator stand beside."""
-LOWEST = {"config": {"calls"}, "splice": set[str](), "sse": set[str](), "eager": set[str](), "calls": set[str]()}
+LOWEST = {
+    "config": {"calls"},
+    **{name: set[str]() for name in ("splice", "folding", "sse", "eager", "calls")},
+}
 """What parts of the lowest layer may import of one another."""
 OPERATIONS = {"calls", "config"}
 """What ``operations`` listens with."""

@@ -14,9 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.dialects.guard import DEPTH_LIMIT, Guard, GuardError
 
 
-def taken(chunks: Iterable[bytes], limit: int = DEPTH_LIMIT) -> str:
-    """Return what a guard says to these chunks, empty where it takes them."""
-    guard = Guard(limit)
+def taken(chunks: Iterable[bytes], limit: int = DEPTH_LIMIT, *, folds: bool = False) -> str:
+    """Return what a guard says to these chunks, empty where it takes them; it may keep apart what is very short."""
+    guard = Guard(limit, 0, 1) if folds else Guard(limit)
     try:
         for chunk in chunks:
             guard.feed(chunk)
@@ -143,9 +143,10 @@ class GuardTests(SynchronousTestCase):
                 *((f"cut at {at}", [text[:at], text[at:]]) for at in range(len(text) + 1)),
             ]
             for how, chunks in splits:
-                said = taken(chunks)
-                self.assertEqual(bool(said), bool(problem), f"{name}, {how}: {said!r}")
-                self.assertIn(problem, said, f"{name}, {how}")
+                for folds in (False, True):
+                    said = taken(chunks, folds=folds)
+                    self.assertEqual(bool(said), bool(problem), f"{name}, {how}, {folds}: {said!r}")
+                    self.assertIn(problem, said, f"{name}, {how}, {folds}")
 
     def test_refusal_comes_with_the_chunk_that_deserves_it(self) -> None:
         """A body that is too deep is refused before the rest of it has come."""
@@ -169,7 +170,8 @@ class GuardTests(SynchronousTestCase):
         """Over any text in which a backslash stands in strings alone, as in JSON, and any chunks."""
         edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
         chunks = [text[start:end] for start, end in pairwise(edges)]
-        self.assertEqual(not taken(chunks, limit), reference(text, limit), repr((text, chunks)))
+        for folds in (False, True):
+            self.assertEqual(not taken(chunks, limit, folds=folds), reference(text, limit), repr((text, chunks)))
 
     @given(st.binary(max_size=40), st.integers(0, 40))
     @settings(deadline=None, max_examples=300)

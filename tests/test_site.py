@@ -15,7 +15,8 @@ from gateway.edge.api import STEP_BYTES
 from gateway.edge.head import FIELDS_MOST
 from gateway.edge.request import LINGER_SECONDS, GatewayRequest
 from gateway.edge.site import KEEP_SECONDS
-from tests.fakes import ANSWER, BODY, SSE, Answer, Client, Edge, FakeExchange, event, ok, sse
+from gateway.folding import unfolded
+from tests.fakes import ANSWER, BODY, SSE, Answer, Client, Edge, FakeExchange, event, ok, refused, sse
 
 PATH = "/v1beta/models/gemini-2.5-flash:generateContent"
 STREAM = "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse"
@@ -121,7 +122,7 @@ class AuthenticationTests(SiteCase):
         client.ask("POST", PATH, length=1_000_000)
         client.send(bytes(500_000))
         (request,) = client.protocol.requests
-        self.assertEqual(request.body(), b"")
+        self.assertEqual(request.body().whole().text, b"")
         self.assertIsNone(request.content)
 
     def test_a_refused_client_that_goes_on_for_long_is_cut_off(self) -> None:
@@ -284,6 +285,19 @@ class BodyTests(SiteCase):
         client.leave()
         self.world.clock.advance(0)
         self.assertEqual((self.world.wire.requests, self.world.ended.reason), ([], "CLIENT_LEFT"))
+
+    def test_an_image_is_not_read_and_arrives_unchanged(self) -> None:
+        """What is left to read of a body of megabytes is small, and upstream is sent all of it, at a second try too."""
+        body = b'{"contents":[{"parts":[{"inlineData":{"data":"' + b"QUFB" * STEP_BYTES + b'"}}]}]}'
+        client = self.begin(refused(503), ok())
+        client.ask("POST", PATH, length=len(body))
+        for at in range(0, len(body), 65536):
+            client.send(body[at : at + 65536])
+        self.assertEqual(client.answer().status, 200)
+        self.assertEqual(len(self.world.wire.requests), 2)
+        for request in self.world.wire.requests:
+            self.assertLess(len(request.body), 200_000)
+            self.assertTrue(b"".join(unfolded(request.body, request.folds)) == body)
 
     def test_a_client_that_leaves_within_its_body_is_499(self) -> None:
         """L1: nothing was told to it."""

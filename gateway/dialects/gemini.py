@@ -10,6 +10,7 @@ from gateway import splice, sse
 from gateway.calls import Call, Event, Framing, GatewayError, Usage
 from gateway.config.values import DoneMarker
 from gateway.dialects.verbs import VERBS
+from gateway.folding import Folded
 
 
 class _UsageMetadata(msgspec.Struct, rename="camel"):
@@ -104,6 +105,21 @@ def _turn_by_turn(contents: msgspec.Raw) -> Iterator[_Turn]:
             yield _TURN.decode(item)
         except splice.UNREADABLE as error:
             raise splice.NotAnObject(str(error)) from None
+
+
+def taken_apart(body: Folded) -> tuple[Folded, dict[str, msgspec.Raw]]:
+    """Return a request's body and its members, of which folds are left out; raises GatewayError as parse_body does.
+
+    What is returned has no folds where a name would be in one, or where something is wrong with the text: what is
+    wrong, and at which byte, is told of the text as it came.
+    """
+    if body.names_are_whole:
+        try:
+            return body, splice.members(body.text)
+        except splice.NotAnObject:
+            pass
+    body = body.whole()
+    return body, parse_body(body.text)
 
 
 def parse_body(body: bytes) -> dict[str, msgspec.Raw]:

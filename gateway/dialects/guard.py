@@ -1,7 +1,8 @@
 """Check a JSON text for UTF-8, depth and numbers while its bytes come in.  Pure.
 
 Syntax is checked later, on the whole text; these checks are apart because the parser does not make them,
-and in pieces because a whole body of many megabytes in one go would hold everybody else up.
+and in pieces because a whole body of many megabytes in one go would hold everybody else up.  What is only more and
+more plain characters of one string, as an image in base64 is, is checked here for good: see folding.py.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import codecs
 import math
 import re
+from collections.abc import Sequence
 from itertools import accumulate
+
+import msgspec
 
 DEPTH_LIMIT = 100
 """How deep Google's own parser goes."""
@@ -17,6 +21,14 @@ DEPTH_LIMIT = 100
 NUMBER_MOST = 1000
 """How many characters a number may have."""
 
+FOLDED_FROM_BYTES = 64 * 1024
+"""A body of no more than this is not worth the trouble of taking something out of it."""
+FOLD_BYTES = 1024
+"""How long a stretch is at least that is kept apart."""
+_ESCAPE_BYTES = 16
+"""How far behind the beginning of a chunk an escape can still matter that began before it: twelve for a pair."""
+
+_STRING: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _STEPS = bytes.maketrans(b"[{]}", b"\x02\x02\x00\x00")
 
@@ -30,6 +42,10 @@ _THREE, _HUNDRED = b"e000", b"0" * 100
 _EXPONENT = re.compile(rb"[eE]\+?0*+(?:[2-9][0-9]{2}|[1-9][0-9]{3})")
 
 
+_WRONG = "The request body is not valid UTF-8; send JSON encoded as UTF-8."
+_CUT = "The request body ends within a UTF-8 character; send all of it."
+
+
 class GuardError(Exception):
     """The text cannot be taken; the message is a sentence for the client."""
 
@@ -37,35 +53,71 @@ class GuardError(Exception):
 class Guard:
     """Feed it every chunk in order; it raises GuardError as soon as the text is bad."""
 
-    def __init__(self, depth_limit: int = DEPTH_LIMIT) -> None:
+    def __init__(
+        self, depth_limit: int = DEPTH_LIMIT, folded_from: int = FOLDED_FROM_BYTES, fold_bytes: int = FOLD_BYTES
+    ) -> None:
         self._limit = depth_limit
-        self._decoder: codecs.IncrementalDecoder | None = None
-        """None as long as all was ASCII, which is seen much faster than decoded."""
+        self._folded_from = folded_from
+        self._fold_bytes = fold_bytes
+        self._cut = b""
+        """The beginning of a character at the end of what has come."""
+        self._fed = 0
         self._depth = 0
         self._in_string = False
         self._escaped = False
         self._number = b""
         """The beginning of a number at the end of what has come."""
+        self._open = False
+        """Whether what has come ends with a fold."""
 
-    def feed(self, chunk: bytes) -> None:
-        """Check the next bytes; raises GuardError."""
-        if self._decoder is None and not chunk.isascii():
-            self._decoder = codecs.getincrementaldecoder("utf-8")("strict")
-        if self._decoder is not None:
-            try:
-                self._decoder.decode(chunk)
-            except UnicodeDecodeError:
-                raise GuardError("The request body is not valid UTF-8; send JSON encoded as UTF-8.") from None
+    def feed(self, chunk: bytes) -> Sequence[tuple[int, int]]:
+        """Check the next bytes; raises GuardError.
+
+        Return from where to where they are plain characters of a long string, which nothing but the string's end can
+        follow or go on: these need no further look.
+        """
+        self._fed += len(chunk)
+        plain = chunk.isascii()
+        if self._cut or not plain:
+            self._decode(chunk, False)
+        worth = self._open or len(chunk) >= self._fold_bytes
+        if plain and worth and self._fed > self._folded_from and not self._escaped and b"\\" not in chunk:
+            return self._fold(chunk)
+        self._open = False
         self._nest(chunk)
+        return ()
 
     def end(self) -> None:
         """Check what only the end can show; raises GuardError."""
-        if self._decoder is None:
-            return
+        if self._cut:
+            self._decode(b"", True)
+
+    def _decode(self, chunk: bytes, final: bool) -> None:
+        # What is all ASCII is seen to be so much faster than it is decoded.
+        text = self._cut + chunk
         try:
-            self._decoder.decode(b"", True)
+            _, taken = codecs.utf_8_decode(text, "strict", final)
         except UnicodeDecodeError:
-            raise GuardError("The request body ends within a UTF-8 character; send all of it.") from None
+            raise GuardError(_CUT if final else _WRONG) from None
+        self._cut = text[taken:]
+
+    def _fold(self, chunk: bytes) -> Sequence[tuple[int, int]]:
+        """Check a chunk of ASCII without a backslash; return what of it is to be kept apart, see ``feed``."""
+        folds = []
+        start = 0 if self._open else _ESCAPE_BYTES
+        end = chunk.find(b'"') if self._in_string else 0
+        if end < 0:
+            self._open = _is_plain(chunk) and len(chunk) > start
+            return ((start, len(chunk)),) if self._open else ()
+        if end - start >= self._fold_bytes and _is_plain(chunk[:end]):
+            folds.append((start, end))
+        self._nest(chunk)
+        last = chunk.rfind(b'"') + 1
+        begins = self._in_string and last > end and len(chunk) - last >= self._fold_bytes
+        self._open = begins and _is_plain(chunk[last:])
+        if self._open:
+            folds.append((last, len(chunk)))
+        return folds
 
     def _nest(self, chunk: bytes) -> None:
         if self._escaped:
@@ -105,6 +157,15 @@ class Guard:
         if _HUNDRED in shapes or (_THREE in shapes and _EXPONENT.search(text)):
             for number in _NUMBER.finditer(text, 0, len(text) - len(self._number)):
                 _judge(number[0])
+
+
+def _is_plain(text: bytes) -> bool:
+    """Say whether a text without quotes and backslashes may stand in a string: it holds no control characters."""
+    try:
+        _STRING.decode(b'"%b"' % text)
+    except msgspec.DecodeError:
+        return False
+    return True
 
 
 def _judge(number: bytes) -> None:

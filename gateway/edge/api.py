@@ -23,6 +23,7 @@ from gateway.dialects.verbs import UNSERVED_COLLECTIONS, VERBS
 from gateway.edge.relay import Relay
 from gateway.edge.request import GatewayRequest
 from gateway.edge.routes import Routes
+from gateway.folding import unfolded
 from gateway.routing.asking import Live, Reply, Whole
 from gateway.routing.catalog import Catalog, resource
 from gateway.routing.outcome import Refusal
@@ -126,16 +127,18 @@ class _Api:
             )
         framing, forwards_done = gemini.framing(verb, request.args, self._done_marker)
         body = request.body()
-        large = len(body) > STEP_BYTES
+        large = len(body.text) > STEP_BYTES
         if large:
             await self._step()
-        members = gemini.parse_body(body)
+        body, members = gemini.taken_apart(body)
+        large = len(body.text) > STEP_BYTES
         if large:
             await self._step()
         session = ""
         if VERBS[verb].session:
             session_id = request.header(b"x-session-id")
-            session = fingerprint(request.key_id, session_id, gemini.first_user_turn(members))
+            turn = unfolded(gemini.first_user_turn(members), body.folds)
+            session = fingerprint(request.key_id, session_id, *turn)
             if large:
                 await self._step()
         return Call(
@@ -143,7 +146,8 @@ class _Api:
             verb=verb,
             model=self._routing.catalog.resolve(model),
             requested_model=model,
-            body=body,
+            body=body.text,
+            folds=body.folds,
             session=session,
             framing=framing,
             forwards_done=forwards_done,

@@ -1,6 +1,11 @@
-"""Gather a body that comes in pieces.  Pure."""
+"""Gather a body that comes in pieces."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.edge.storing import Store
+from gateway.folding import Folded, mark
 
 SMALL_BYTES = 16 * 1024
 BLOCK_BYTES = 64 * 1024
@@ -12,9 +17,41 @@ class Gathering:
     def __init__(self) -> None:
         self._blocks: list[bytes] = []
         self._tail = bytearray()
+        self._store: Store | None = None
+        self._folds: list[tuple[int, int]] = []
+        """Where in the store each begins and ends."""
+        self._open = False
+        """Whether nothing has come since the last fold."""
 
-    def add(self, piece: bytes) -> None:
-        """Take the next piece; small ones are put together, because each object costs more than its bytes."""
+    def add(self, piece: bytes, folds: Sequence[tuple[int, int]] = ()) -> None:
+        """Take the next piece; ``folds`` says from where to where it is to be kept apart from the text."""
+        if not folds:
+            self._keep(piece)
+            return
+        at, view = 0, memoryview(piece)
+        for start, end in folds:
+            self._keep(piece[at:start])
+            self._fold(view[start:end])
+            at = end
+        self._keep(piece[at:])
+
+    def take(self) -> Folded:
+        """Return the whole and hold nothing any more."""
+        self._flush()
+        blocks, store = self._blocks, self._store
+        folds = tuple(store.between(*fold) for fold in self._folds) if store is not None else ()
+        self.drop()
+        return Folded(blocks[0] if len(blocks) == 1 else b"".join(blocks), folds)
+
+    def drop(self) -> None:
+        """Hold nothing any more."""
+        self._blocks, self._tail, self._store, self._folds, self._open = [], bytearray(), None, [], False
+
+    def _keep(self, piece: bytes) -> None:
+        """Take some of the text; small pieces are put together, because each object costs more than its bytes."""
+        if not piece:
+            return
+        self._open = False
         if len(piece) >= SMALL_BYTES and not self._tail:
             self._blocks.append(piece)
             return
@@ -22,16 +59,17 @@ class Gathering:
         if len(self._tail) >= BLOCK_BYTES:
             self._flush()
 
-    def take(self) -> bytes:
-        """Return the whole and hold nothing any more."""
-        self._flush()
-        blocks, self._blocks = self._blocks, []
-        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
-
-    def drop(self) -> None:
-        """Hold nothing any more."""
-        self._blocks.clear()
-        self._tail = bytearray()
+    def _fold(self, part: memoryview) -> None:
+        if self._store is None:
+            self._store = Store()
+        start = self._store.size
+        self._store.add(part)
+        if self._open:
+            self._folds[-1] = self._folds[-1][0], self._store.size
+        else:
+            self._keep(mark(len(self._folds)))
+            self._folds.append((start, self._store.size))
+            self._open = True
 
     def _flush(self) -> None:
         if self._tail:

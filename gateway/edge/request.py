@@ -30,6 +30,7 @@ from gateway.edge.guesses import Guesses
 from gateway.edge.keys import carried
 from gateway.edge.origins import NO_BROWSER, Browser
 from gateway.edge.room import Room
+from gateway.folding import Folded
 
 LINGER_SECONDS = 15.0
 """How long a refused request's body is read, so that the refusal can be read."""
@@ -202,20 +203,26 @@ class GatewayRequest(Answering):
             self.refuse(error)
             return
         self._held += len(data)
-        self._gathered.add(data)
-        if self._guard is not None:
-            self._checked(self._guard.feed, data)
+        if self._guard is None:
+            self._gathered.add(data)
+        else:
+            try:
+                folds = self._guard.feed(data)
+            except GuardError as problem:
+                self._refuse_text(problem)
+            else:
+                self._gathered.add(data, folds)
 
-    def _checked(self, check: Callable[..., None], *args: bytes) -> None:
-        try:
-            check(*args)
-        except GuardError as problem:
-            self.refuse(GatewayError(400, "INVALID_ARGUMENT", "BODY_NOT_JSON", str(problem)))
+    def _refuse_text(self, problem: GuardError) -> None:
+        self.refuse(GatewayError(400, "INVALID_ARGUMENT", "BODY_NOT_JSON", str(problem)))
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Process the whole request.  Called by the channel; see http.Request."""
         if self._guard is not None and not self.refused:
-            self._checked(self._guard.end)
+            try:
+                self._guard.end()
+            except GuardError as problem:
+                self._refuse_text(problem)
         if self._settled is not None:
             self.reply(204, self._settled)
             self.finish()
@@ -243,7 +250,7 @@ class GatewayRequest(Answering):
             self.gateway.allowances.leave(self.key_id)
             self._counted = False
 
-    def body(self) -> bytes:
+    def body(self) -> Folded:
         """Return the request's body, once."""
         return self._gathered.take()
 

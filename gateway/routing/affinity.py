@@ -12,6 +12,7 @@ import msgspec
 
 from gateway import splice
 from gateway.calls import Credential
+from gateway.folding import MARK
 
 LIMIT = 20_000
 
@@ -55,7 +56,8 @@ def resources(body: bytes) -> tuple[str, ...]:
     if not any(hint in body for hint in _HINTS):
         return ()
     try:
-        asked = _ASKED.decode(body)
+        # What is within a fold is no resource's name, and its mark no text.
+        asked = _ASKED.decode(body.replace(MARK, b"?"))
     except splice.UNREADABLE:
         return ()
     return tuple(dict.fromkeys(_named(asked)))

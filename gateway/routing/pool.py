@@ -38,10 +38,12 @@ class Member:
         """
         request = self.upstream.prepare(call, base, self.credential, token)
         project = self.tokens.quota_project
-        if not project:
+        if not project and not call.folds:
             return request
-        headers = (*request.headers, (b"x-goog-user-project", project.encode("ascii")))
-        return HttpRequest(request.method, request.url, headers, request.body)
+        headers = request.headers
+        if project:
+            headers = (*headers, (b"x-goog-user-project", project.encode("ascii")))
+        return HttpRequest(request.method, request.url, headers, request.body, call.folds)
 
     def serves(self, model: str) -> bool:
         """Say whether the operator lets this upstream serve a model."""

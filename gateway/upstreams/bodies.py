@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -26,20 +26,33 @@ class WholeBody:
     answer comes first, the rest is not sent.
     """
 
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.length = len(data)
-        self._at = 0
+    def __init__(self, *pieces: bytes | memoryview) -> None:
+        self._pieces = pieces
+        self.length = sum(map(len, pieces))
+        self._rest: Iterator[bytes] = iter(())
+        self._left = 0
         self._paused = False
         self._consumer: IConsumer | None = None
         self._done: Deferred[None] | None = None
+
+    @property
+    def data(self) -> bytes:
+        """All of it in one piece."""
+        return self._pieces[0] if len(self._pieces) == 1 and type(self._pieces[0]) is bytes else b"".join(self._pieces)
+
+    def _cut(self) -> Iterator[bytes]:
+        """Yield it in pieces that a transport takes at a time."""
+        for piece in self._pieces:
+            view = memoryview(piece)
+            for at in range(0, len(view), PIECE_BYTES):
+                yield bytes(view[at : at + PIECE_BYTES])
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
         """Write it, from the beginning; see IBodyProducer."""
         if self.length <= PIECE_BYTES:
             consumer.write(self.data)
             return succeed(None)
-        self._at, self._paused, self._consumer = 0, False, consumer
+        self._rest, self._left, self._paused, self._consumer = self._cut(), self.length, False, consumer
         done: Deferred[None] = Deferred()
         self._done = done
         self.resumeProducing()
@@ -53,10 +66,10 @@ class WholeBody:
         """Write on; see IBodyProducer."""
         self._paused = False
         while self._consumer is not None and not self._paused:
-            at, self._at = self._at, self._at + PIECE_BYTES
-            consumer = self._consumer
-            consumer.write(self.data[at : self._at])
-            if self._at >= self.length and self._consumer is not None:
+            piece = next(self._rest)
+            self._left -= len(piece)
+            self._consumer.write(piece)
+            if not self._left and self._consumer is not None:
                 self._consumer = None
                 done, self._done = self._done, None
                 if done is not None:

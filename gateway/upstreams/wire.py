@@ -32,6 +32,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
 from gateway.calls import HttpRequest
+from gateway.folding import unfolded
 from gateway.upstreams.bodies import WholeBody
 from gateway.upstreams.exchange import Receiver, WireError
 from gateway.upstreams.fields import Fields
@@ -47,10 +48,10 @@ class LeanClient(HTTPClient):
     """treq's client without its cookies, redirects and decoders."""
 
     def request(  # type: ignore[override]
-        self, method: str, url: bytes, *, headers: Headers, data: bytes, **unused: Any
+        self, method: str, url: bytes, *, headers: Headers, data: bytes | WholeBody, **unused: Any
     ) -> Deferred[IResponse]:
         """Send exactly these bytes to exactly this URL; the answer's body is not read ahead."""
-        producer = WholeBody(data) if data else None
+        producer = data if isinstance(data, WholeBody) else WholeBody(data) if data else None
         response: Deferred[IResponse] = self._agent.request(method.encode("ascii"), url, headers, producer)
         return response
 
@@ -71,7 +72,7 @@ class TreqWire:
             request.method.decode("ascii"),
             request.url,
             headers=Fields(request.headers),
-            data=request.body,
+            data=WholeBody(*unfolded(request.body, request.folds)) if request.folds else request.body,
             unbuffered=True,
         )
         timed_out = False

@@ -10,6 +10,8 @@ from gateway.calls import Call, Credential, GatewayError, HttpRequest, Secret
 from gateway.config.values import EnvelopeConfig, UpstreamConfig
 from gateway.dialects import gemini
 from gateway.dialects.guard import DEPTH_LIMIT, NUMBER_MOST, Guard, GuardError
+from gateway.edge.gathering import Gathering
+from gateway.folding import Folded
 from gateway.upstreams.codeassist import PROFILES
 from gateway.upstreams.kinds import build
 from tests.corpora import fetched, json_texts
@@ -62,7 +64,8 @@ def one_input(data: bytes) -> None:
     due = expected(data)
     for pieces in cuts(data):
         # A backslash outside of strings may mislead the guard, but such a text is no JSON anyway.
-        taken = guarded(pieces) and parsed(data)
+        folded = guarded(pieces)
+        taken = folded is not None and parsed(folded, data)
         assert taken == (due is not None), f"the gateway says {taken}, Python {due is not None}: {pieces}"
     if due is None:
         return
@@ -74,20 +77,23 @@ def one_input(data: bytes) -> None:
                 _carried(kind, base, upstream.prepare, verb, data, due)
 
 
-def guarded(pieces: list[bytes]) -> bool:
-    guard = Guard()
+def guarded(pieces: list[bytes]) -> Folded | None:
+    """Return the body with all apart from it that may be, or None where the guard refuses it."""
+    guard, gathering = Guard(DEPTH_LIMIT, 0, 1), Gathering()
     try:
         for piece in pieces:
-            guard.feed(piece)
+            gathering.add(piece, guard.feed(piece))
         guard.end()
     except GuardError:
-        return False
-    return True
+        return None
+    return gathering.take()
 
 
-def parsed(data: bytes) -> bool:
+def parsed(folded: Folded, data: bytes) -> bool:
+    assert folded.whole().text == data, folded
     try:
-        gemini.parse_body(data)
+        left, _ = gemini.taken_apart(folded)
+        assert left.whole().text == data, left
     except GatewayError as error:
         code = error.code
         assert code == 400, data

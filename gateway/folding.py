@@ -1,0 +1,57 @@
+"""JSON texts whose long plain stretches of strings are kept apart from them.  Pure.
+
+An image is nearly all of its request, and nobody here looks into it.  So its characters are kept apart as a *fold*,
+with a mark in their place, and whatever is done with the rest of the text is done with a small one: it is parsed,
+spliced and kept for another attempt as if it had no image.  Only on the wire the folds come in again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import attrs
+
+Piece = bytes | memoryview
+Fold = Sequence[Piece]
+"""Characters of one string, in order; none of them needs an escape or is one's part."""
+
+MARK = b"\xff"
+"""Begins and ends a mark: it is no byte of UTF-8, so no text that was checked has one of its own."""
+
+_IN_A_NAME = re.compile(rb'\xff[0-9]+\xff(?:[^"\\]|\\.)*+"[ \t\r\n]*:')
+
+
+def mark(number: int) -> bytes:
+    """Return what stands for the fold of this number, counted from nought."""
+    return b"\xff%d\xff" % number
+
+
+def unfolded(text: Piece, folds: Sequence[Fold]) -> list[Piece]:
+    """Return a text with its folds, uncopied, as pieces in order."""
+    if not folds:
+        return [text]
+    pieces: list[Piece] = []
+    for at, part in enumerate(bytes(text).split(MARK)):
+        if at % 2:
+            pieces.extend(folds[int(part)])
+        elif part:
+            pieces.append(part)
+    return pieces
+
+
+@attrs.frozen
+class Folded:
+    """A text and what was kept apart from it."""
+
+    text: bytes
+    folds: tuple[Fold, ...] = ()
+
+    @property
+    def names_are_whole(self) -> bool:
+        """Whether the names of members are all in the text."""
+        return not self.folds or _IN_A_NAME.search(self.text) is None
+
+    def whole(self) -> Folded:
+        """Return the same text with nothing apart from it."""
+        return Folded(b"".join(unfolded(self.text, self.folds))) if self.folds else self
