@@ -15,9 +15,7 @@ import asyncio
 import collections
 import json
 import resource
-import signal
 import sys
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -131,21 +129,13 @@ async def pressure(options: argparse.Namespace, directory: Path, stack: ExitStac
 
 def main() -> int:
     """Run everything and return the exit status."""
-    # The processes are stopped on the way out, whoever ends this one.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--short", action="store_true", help="one round instead of five")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure to FILE")
     options = parser.parse_args()
     options.rounds = 1 if options.short else 5
     options.rounds_of = 4 * BUFFERED // BODY_BYTES
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="antigravity-bench-")))
-        try:
-            return asyncio.run(pressure(options, directory, stack))
-        except processes.StartError as error:
-            print(error, file=sys.stderr)
-            return 2
+    return processes.run(lambda directory, stack: pressure(options, directory, stack))
 
 
 if __name__ == "__main__":

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -105,6 +110,21 @@ class Measured:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def run(bench: Callable[[Path, ExitStack], Coroutine[Any, Any, int]]) -> int:
+    """Run a bench in a directory of its own and return its exit status, or 2 where a process does not come up.
+
+    What it leaves on the stack is stopped on the way out, whoever ends this process.
+    """
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="antigravity-bench-")))
+        try:
+            return asyncio.run(bench(directory, stack))
+        except StartError as error:
+            print(error, file=sys.stderr)
+            return 2
 
 
 def free_port() -> int:

@@ -15,9 +15,7 @@ import asyncio
 import collections
 import json
 import random
-import signal
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -329,8 +327,6 @@ def report(
 
 def main() -> int:
     """Run everything and return the exit status."""
-    # The processes are stopped on the way out, whoever ends this one.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--requests", type=int, metavar="N", help="after the warm-up (200,000)")
     parser.add_argument("--short", action="store_true", help="10,000 requests after a warm-up of 5,000")
@@ -339,13 +335,7 @@ def main() -> int:
     options = parser.parse_args()
     options.warm_up = 5_000 if options.short else 20_000
     options.requests = options.requests or (10_000 if options.short else 200_000)
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="antigravity-bench-")))
-        try:
-            return asyncio.run(soak(options, directory, stack))
-        except processes.StartError as error:
-            print(error, file=sys.stderr)
-            return 2
+    return processes.run(lambda directory, stack: soak(options, directory, stack))
 
 
 if __name__ == "__main__":

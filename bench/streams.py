@@ -14,9 +14,7 @@ import argparse
 import asyncio
 import collections
 import json
-import signal
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -252,8 +250,6 @@ def report(
 
 def main() -> int:
     """Run everything and return the exit status."""
-    # The processes are stopped on the way out, whoever ends this one.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--streams", type=int, metavar="N", help="5,000")
     parser.add_argument("--seconds", type=int, metavar="N", help="all of them live for so long (300)")
@@ -262,14 +258,8 @@ def main() -> int:
     options = parser.parse_args()
     options.streams = options.streams or (500 if options.short else 5000)
     options.seconds = options.seconds or (20 if options.short else 300)
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="antigravity-bench-")))
-        try:
-            pool.raise_descriptors(2 * options.streams + 500)
-            return asyncio.run(streams(options, directory, stack))
-        except processes.StartError as error:
-            print(error, file=sys.stderr)
-            return 2
+    pool.raise_descriptors(2 * options.streams + 500)
+    return processes.run(lambda directory, stack: streams(options, directory, stack))
 
 
 if __name__ == "__main__":
