@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from twisted.logger import Logger
 
 from gateway.calls import Attempt, Credential, Ended, Journal, Recorder
@@ -14,36 +16,31 @@ class Recorders:
     """Passes on what happens to each of them, in their order."""
 
     def __init__(self, *recorders: Recorder) -> None:
-        self._all = recorders
+        self._attempted = [one.attempted for one in recorders]
+        self._ended = [one.ended for one in recorders]
+        self._quarantined = [one.quarantined for one in recorders]
+        self._halted = [one.halted for one in recorders]
 
     def attempted(self, journal: Journal, attempt: Attempt) -> None:
         """See Recorder."""
-        for one in self._all:
-            try:
-                one.attempted(journal, attempt)
-            except Exception:
-                _log.failure(_FAILED, recorder=type(one).__name__)
+        _tell(self._attempted, journal, attempt)
 
     def ended(self, event: Ended) -> None:
         """See Recorder."""
-        for one in self._all:
-            try:
-                one.ended(event)
-            except Exception:
-                _log.failure(_FAILED, recorder=type(one).__name__)
+        _tell(self._ended, event)
 
     def quarantined(self, credential: Credential, reason: str, link: str) -> None:
         """See Recorder."""
-        for one in self._all:
-            try:
-                one.quarantined(credential, reason, link)
-            except Exception:
-                _log.failure(_FAILED, recorder=type(one).__name__)
+        _tell(self._quarantined, credential, reason, link)
 
     def halted(self, upstream: str) -> None:
         """See Recorder."""
-        for one in self._all:
-            try:
-                one.halted(upstream)
-            except Exception:
-                _log.failure(_FAILED, recorder=type(one).__name__)
+        _tell(self._halted, upstream)
+
+
+def _tell(recorders: Iterable[Callable[..., None]], *what: object) -> None:
+    for one in recorders:
+        try:
+            one(*what)
+        except Exception:
+            _log.failure(_FAILED, recorder=one.__qualname__)

@@ -31,11 +31,6 @@ class Pool:
         """Return how many connections are open, idle or not."""
         return len(self._open)
 
-    @property
-    def idle_count(self) -> int:
-        """How many connections are idle."""
-        return len(self._idle)
-
     def opened(self, connection: Connection) -> None:
         """Take note of a new connection; see connection.Keeper."""
         self._open.add(connection)
