@@ -34,6 +34,9 @@ class RoadTests(UpstreamCase):
         for _ in range(3):
             answer = await daemon.ask(GENERATE, prompt())
             self.assertEqual((answer.status, answer.reasons[0]), (503, "UPSTREAM_UNREACHABLE"))
+        # The gateway's own agent tells why, once.
+        told = daemon.printed.count("no-such-host.invalid:443 cannot be reached: DNS lookup failed")
+        self.assertEqual(told, self.agent != "stock")
 
     async def test_listener_that_accepts_nobody_is_given_up(self) -> None:
         """A full backlog: after ``timeouts.connect`` of nothing another attempt, then 504 (C4)."""

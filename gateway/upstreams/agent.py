@@ -15,7 +15,6 @@ from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.error import TimeoutError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IBodyProducer, IPolicyForHTTPS, IResponse
@@ -28,6 +27,7 @@ from gateway.upstreams.connection import Connection
 from gateway.upstreams.fields import pairs_of
 from gateway.upstreams.heads import Origin
 from gateway.upstreams.pool import Pool
+from gateway.upstreams.reach import Reach
 from gateway.upstreams.response import Response, Sent
 from gateway.upstreams.trust import Verified
 
@@ -36,9 +36,6 @@ STALE_SECONDS: Final = 2.0
 
 Later, the request may have been at work, and would be billed twice.
 """
-
-
-_log = Logger(namespace="gateway")
 
 
 class _Dial(Factory):
@@ -65,38 +62,30 @@ class _Line:
     ) -> None:
         self.pool = Pool(reactor)
         self._reactor = reactor
-        self._origin = origin
         self._endpoint = endpoint
         self._dial = _Dial(self.pool, origin.secure)
         self._connect_seconds = connect_seconds
-        self._proxy = proxy
-        self._refused = ""
+        self._reach = Reach(
+            f"{origin.host}:{origin.port}", f"{proxy.host}:{proxy.port}" if proxy is not None else "", reactor.seconds
+        )
 
     def connect(self) -> Deferred[Connection]:
         """Open a connection, its handshake done, within the time for it; cancelling closes it."""
-        return Deferred.fromCoroutine(self._open()).addTimeout(self._connect_seconds, self._reactor, _late)
+        opening = Deferred.fromCoroutine(self._open()).addTimeout(self._connect_seconds, self._reactor, _late)
+        return opening.addCallbacks(self._reached, self._failed)
 
     async def _open(self) -> Connection:
-        try:
-            connection: Any = await self._endpoint.connect(self._dial)
-        except tunnel.ProxyRefused as error:
-            self._tell(error.why)
-            raise
-        self._refused = ""
+        connection: Any = await self._endpoint.connect(self._dial)
         opened: Connection = await connection.ready
         return opened
 
-    def _tell(self, why: str) -> None:
-        """Log why the proxy refuses, once: nobody else would learn it."""
-        if why == self._refused or self._proxy is None:
-            return
-        self._refused = why
-        _log.warn(
-            "proxy {proxy} carries nothing to {origin}: {why}",
-            proxy=f"{self._proxy.host}:{self._proxy.port}",
-            origin=f"{self._origin.host}:{self._origin.port}",
-            why=why,
-        )
+    def _reached(self, connection: Connection) -> Connection:
+        self._reach.reached()
+        return connection
+
+    def _failed(self, failure: Failure) -> Failure:
+        self._reach.failed(failure.value, self._connect_seconds)
+        return failure
 
     def warm(self, count: int) -> Deferred[Any]:
         """Have this many connections open, as far as they can be opened; nobody waits for them."""
