@@ -16,7 +16,7 @@ MOST_BYTES = 128 * 1024
 _PLAIN = (Server, Client)
 
 
-def write(transport: Any, data: bytes) -> None:
+def write(transport: Any, data: bytes | memoryview) -> None:
     """Write bytes, as ``transport.write`` does; TLS, and whatever else is no socket of its own, is left to that."""
     if (
         type(transport) in _PLAIN
@@ -34,4 +34,4 @@ def write(transport: Any, data: bytes) -> None:
         if sent == len(data):
             return
         data = data[sent:]
-    transport.write(data)
+    transport.write(bytes(data))

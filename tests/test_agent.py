@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
+from weakref import ref
 
 from twisted.internet import error
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -247,6 +249,23 @@ class EarlyAnswerTests(AgentCase):
         self.successResultOf(waiting)
         self.ask()
         self.assertEqual(self.attempts, 1)
+
+    def test_a_body_is_freed_when_its_request_is_over(self) -> None:
+        """At once: twenty megabytes that wait for a search for circles would soon be hundreds."""
+        gc.disable()
+        self.addCleanup(gc.enable)
+        body = WholeBody(b"x" * (3 * PIECE_BYTES))
+        held = ref(body)
+        waiting = self.ask(body=body)
+        del body
+        protocol = self.reactor.tcpClients[-1][2].buildProtocol(None)
+        transport = SlowTransport()
+        protocol.makeConnection(transport)
+        transport.producer.resumeProducing()
+        transport.producer.resumeProducing()
+        protocol.dataReceived(OK)
+        self.successResultOf(waiting)
+        self.assertIsNone(held())
 
     def test_a_refusal_stops_the_sending_and_ends_the_connection(self) -> None:
         """It is relayed whole; nobody would read the rest of the body."""

@@ -13,6 +13,7 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway import eager
+from gateway.upstreams.bodies import EAGER_BYTES, PIECE_BYTES, Sending, WholeBody
 
 
 class Reactor:
@@ -47,6 +48,17 @@ class Producer:
 
     def stopProducing(self) -> None:
         self.asked.append("stop")
+
+
+class Taking:
+    """A socket that takes whatever it is given."""
+
+    def __init__(self, taken: bytearray) -> None:
+        self._taken = taken
+
+    def send(self, data: bytes | memoryview) -> int:
+        self._taken += data
+        return len(data)
 
 
 class EagerTests(SynchronousTestCase):
@@ -93,6 +105,23 @@ class EagerTests(SynchronousTestCase):
             if reactor.writers:
                 transport.doWrite()
         self.assertEqual(seen, wanted)
+
+    def test_large_body_gives_others_a_turn(self) -> None:
+        """However much the socket takes at once, only so much is given to it before the reactor goes on (L8)."""
+        transport, _, reactor = self.pair()
+        taken = bytearray()
+        transport.socket = Taking(taken)
+        ended: list[Exception | None] = []
+        body = bytes(range(256)) * (EAGER_BYTES // 64)
+        Sending(WholeBody(body), transport, ended.append).start()
+        turns = 0
+        while reactor.writers:
+            self.assertLess(len(taken), (turns + 1) * (EAGER_BYTES + 2 * PIECE_BYTES) + 1)
+            transport.doWrite()
+            turns += 1
+        self.assertEqual((ended, transport.producer), ([None], None))
+        self.assertTrue(taken == body)
+        self.assertGreater(turns, 2)
 
     def test_full_socket_pauses_the_producer(self) -> None:
         """Back-pressure is Twisted's: what waits pauses, and what has gone resumes (L3, C18)."""

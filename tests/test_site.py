@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -13,6 +14,7 @@ from zope.interface.verify import verifyClass, verifyObject
 from gateway.config import Limits, Timeouts
 from gateway.edge.api import STEP_BYTES
 from gateway.edge.head import FIELDS_MOST
+from gateway.edge.reading import READ_BYTES
 from gateway.edge.request import LINGER_SECONDS, GatewayRequest
 from gateway.edge.site import KEEP_SECONDS
 from gateway.folding import unfolded
@@ -291,8 +293,10 @@ class BodyTests(SiteCase):
         body = b'{"contents":[{"parts":[{"inlineData":{"data":"' + b"QUFB" * STEP_BYTES + b'"}}]}]}'
         client = self.begin(refused(503), ok())
         client.ask("POST", PATH, length=len(body))
+        self.assertEqual(client.transport.bufferSize, READ_BYTES)
         for at in range(0, len(body), 65536):
             client.send(body[at : at + 65536])
+        self.assertEqual(client.transport.bufferSize, FileDescriptor.bufferSize)
         self.assertEqual(client.answer().status, 200)
         self.assertEqual(len(self.world.wire.requests), 2)
         for request in self.world.wire.requests:

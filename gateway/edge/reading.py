@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.web import http
 
 from gateway.calls import GatewayError
@@ -19,6 +20,10 @@ from gateway.edge.paced import PacedChannel, Timed
 
 TRAILERS_MOST = 8 * 1024
 """How many bytes of header fields may follow a body."""
+LARGE_BYTES = 1024 * 1024
+"""From which size on a body is read in larger pieces."""
+READ_BYTES = 256 * 1024
+"""How large they are at most; Twisted reads a quarter of it."""
 UNREADABLE = b"-"
 """Stands for the method and the target of what has no readable head."""
 _HEAD_END = b"\r\n\r\n"
@@ -183,6 +188,8 @@ class ReadingChannel(PacedChannel):
         self._in_body = True
         self._chunks = Chunks(TRAILERS_MOST) if found.length is None else None
         self._left = found.length or 0
+        if self._left > LARGE_BYTES:
+            self._read_at_most(READ_BYTES)
         # A client whose body is here already does not wait, and one that was refused must not send it.
         if found.expects and not self._unread and not request.startedWriting:
             self._send100Continue()
@@ -210,10 +217,15 @@ class ReadingChannel(PacedChannel):
         if body:
             request.handleContentChunk(body)
         if over:
+            self._read_at_most(FileDescriptor.bufferSize)
             self._in_body = False
             self._chunks = None
             self.allContentReceived()
         return True
+
+    def _read_at_most(self, size: int) -> None:
+        transport: Any = self.transport
+        transport.bufferSize = size
 
     def _lose(self, request: Turn, error: GatewayError) -> None:
         """End a request of which nobody knows where it ends."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import mmap
 from contextlib import suppress
 
-FIRST_BYTES = 1024 * 1024
-"""How much is kept in ordinary memory: a large page is taken only where it is not a multiple of what has come."""
+FIRST_BYTES = 4 * 1024 * 1024
+"""How much is kept in ordinary memory, so that a large page of which little is used is never much beside the rest."""
 SEGMENT_BYTES = 2 * 1024 * 1024
 """The size of the first segment, and of a large page; each one after it is twice as large, up to the most."""
 SEGMENT_MOST_BYTES = 16 * 1024 * 1024

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IConsumer
+from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
+from gateway import eager
+
+EAGER_BYTES = 2 * 1024 * 1024
+"""How much goes to the kernel in one turn, as long as it takes it: a few milliseconds of work."""
 PIECE_BYTES = 64 * 1024
 """What is handed to a transport at a time: what it sends at once, and TLS encrypts in one go."""
 
@@ -29,7 +33,7 @@ class WholeBody:
     def __init__(self, *pieces: bytes | memoryview) -> None:
         self._pieces = pieces
         self.length = sum(map(len, pieces))
-        self._rest: Iterator[bytes] = iter(())
+        self._rest: Iterator[memoryview] = iter(())
         self._left = 0
         self._paused = False
         self._consumer: IConsumer | None = None
@@ -40,19 +44,13 @@ class WholeBody:
         """All of it in one piece."""
         return self._pieces[0] if len(self._pieces) == 1 and type(self._pieces[0]) is bytes else b"".join(self._pieces)
 
-    def _cut(self) -> Iterator[bytes]:
-        """Yield it in pieces that a transport takes at a time."""
-        for piece in self._pieces:
-            view = memoryview(piece)
-            for at in range(0, len(view), PIECE_BYTES):
-                yield bytes(view[at : at + PIECE_BYTES])
-
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
         """Write it, from the beginning; see IBodyProducer."""
         if self.length <= PIECE_BYTES:
             consumer.write(self.data)
             return succeed(None)
-        self._rest, self._left, self._paused, self._consumer = self._cut(), self.length, False, consumer
+        self._rest, self._left = _cut(self._pieces), self.length
+        self._paused, self._consumer = False, consumer
         done: Deferred[None] = Deferred()
         self._done = done
         self.resumeProducing()
@@ -68,7 +66,11 @@ class WholeBody:
         while self._consumer is not None and not self._paused:
             piece = next(self._rest)
             self._left -= len(piece)
-            self._consumer.write(piece)
+            consumer = self._consumer
+            if isinstance(consumer, Measured):
+                consumer.write(piece)
+            else:
+                consumer.write(bytes(piece))
             if not self._left and self._consumer is not None:
                 self._consumer = None
                 done, self._done = self._done, None
@@ -78,6 +80,15 @@ class WholeBody:
     def stopProducing(self) -> None:
         """Write no more at all; see IBodyProducer."""
         self._consumer = self._done = None
+
+
+def _cut(pieces: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
+    """Yield what a transport takes at a time."""
+    # It knows nothing of the body whose pieces they are: in a circle they would stay in memory for a while.
+    for piece in pieces:
+        view = memoryview(piece)
+        for at in range(0, len(view), PIECE_BYTES):
+            yield view[at : at + PIECE_BYTES]
 
 
 @implementer(IConsumer)
@@ -112,13 +123,23 @@ class Measured:
     def __init__(self, transport: Any, length: int) -> None:
         self._transport = transport
         self._left = length
+        self._eager = 0
 
-    def write(self, data: bytes) -> None:
+    def refresh(self) -> None:
+        """Take note that a turn begins in which nothing is waiting to be sent."""
+        self._eager = EAGER_BYTES
+
+    def write(self, data: bytes | memoryview) -> None:
         """Write on; raises WrongLength at the first byte too many."""
         if len(data) > self._left:
             raise WrongLength("a body is longer than was said")
         self._left -= len(data)
-        self._transport.write(data)
+        if self._eager > 0:
+            self._eager -= len(data)
+            eager.write(self._transport, data)
+        else:
+            # Others have their turn until this has been sent.
+            self._transport.write(bytes(data))
 
     def finish(self) -> None:
         """See that it is all there; raises WrongLength."""
@@ -134,6 +155,7 @@ class Measured:
         self._transport.unregisterProducer()
 
 
+@implementer(IPushProducer)
 class Sending:
     """A body being sent that is not written in one go."""
 
@@ -143,11 +165,13 @@ class Sending:
         self._transport = transport
         self._ended: Callable[[Exception | None], None] | None = ended
         unknown = producer.length is UNKNOWN_LENGTH
-        self._consumer: Chunks | Measured = Chunks(transport) if unknown else Measured(transport, producer.length)
+        self._measured = None if unknown else Measured(transport, producer.length)
+        self._consumer: Chunks | Measured = self._measured or Chunks(transport)
 
     def start(self) -> None:
         """Begin."""
-        self._transport.registerProducer(self._producer, True)
+        self._transport.registerProducer(self, True)
+        self._refresh()
         try:
             producing: Deferred[None] = self._producer.startProducing(self._consumer)
         except Exception as error:
@@ -161,6 +185,23 @@ class Sending:
             self._ended = None
             self._transport.unregisterProducer()
             self._producer.stopProducing()
+
+    def pauseProducing(self) -> None:
+        """See IPushProducer."""
+        self._producer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """See IPushProducer."""
+        self._refresh()
+        self._producer.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """See IProducer."""
+        self._producer.stopProducing()
+
+    def _refresh(self) -> None:
+        if self._measured is not None:
+            self._measured.refresh()
 
     def _written(self, result: object) -> None:
         if self._ended is None:
