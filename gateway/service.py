@@ -29,7 +29,7 @@ from gateway.operations.journal import LogRecorder
 from gateway.operations.metrics import Metrics
 from gateway.operations.recorders import Recorders
 from gateway.operations.watching import Pages, WatchSite
-from gateway.process import cores, descriptors, signals
+from gateway.process import cores, descriptors, signals, turns
 from gateway.process.lag import LagWatch
 from gateway.process.listeners import CannotListen, Exchange, Listeners
 from gateway.process.notify import Notifier
@@ -170,6 +170,7 @@ class Gateway(service.Service):
         running.composition.start()
         running.composition.keeper.start()
         self._lag.start()
+        turns.shorten(self._reactor)
         self._reactor.callLater(0, self._runs)
         self._tidy()
         for warning in self._config.warnings:

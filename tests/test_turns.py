@@ -1,0 +1,120 @@
+"""Turns of the reactor: connections are read and lost as by Twisted's own, and a fault in one is no other's."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.error import ConnectionDone
+from twisted.internet.main import CONNECTION_DONE
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.process import turns
+
+
+class Fault(Exception):
+    """A fault of ours, in a test."""
+
+
+class Reader(FileDescriptor):
+    """Reads one end of a pair of sockets."""
+
+    def __init__(self, reactor: Any, end: socket.socket) -> None:
+        super().__init__(reactor)
+        self._end = end
+        self.got = b""
+        self.reasons: list[type[BaseException] | None] = []
+        self.before: Callable[[], object] = lambda: None
+        self.at_loss: Callable[[], object] = lambda: None
+
+    def fileno(self) -> int:
+        return self._end.fileno()
+
+    def doRead(self) -> Any:
+        self.before()
+        data = self._end.recv(100)
+        self.got += data
+        return None if data else CONNECTION_DONE
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.reasons.append(reason.type)
+        self.at_loss()
+
+
+class TurnTests(SynchronousTestCase):
+    """A reactor that nobody runs is given single turns."""
+
+    def setUp(self) -> None:
+        reactor: Any = EPollReactor()
+        self.addCleanup(reactor._poller.close)
+        self.addCleanup(reactor.waker.connectionLost, None)
+        turns.shorten(reactor)
+        self.reactor = reactor
+
+    def reader(self) -> tuple[Reader, socket.socket]:
+        ours, theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        reader = Reader(self.reactor, ours)
+        self.reactor.addReader(reader)
+        return reader, theirs
+
+    def test_every_connection_that_has_something_is_read(self) -> None:
+        """One turn reads them all, and leaves the silent ones alone."""
+        (first, one), (second, two), (silent, _) = self.reader(), self.reader(), self.reader()
+        one.send(b"a")
+        two.send(b"b")
+        self.reactor.doIteration(0)
+        self.assertEqual([first.got, second.got, silent.got], [b"a", b"b", b""])
+
+    def test_a_close_is_told(self) -> None:
+        """A peer that closed is told of once, and its descriptor is waited for no more."""
+        reader, theirs = self.reader()
+        theirs.close()
+        self.reactor.doIteration(0)
+        self.reactor.doIteration(0)
+        self.assertEqual((reader.reasons, reader in self.reactor.getReaders()), ([ConnectionDone], False))
+
+    def test_a_fault_in_reading_ends_that_connection_alone(self) -> None:
+        """It is logged, and the others of the turn are read."""
+        (bad, one), (good, two) = self.reader(), self.reader()
+        bad.before = self._fail
+        one.send(b"a")
+        two.send(b"b")
+        self.reactor.doIteration(0)
+        self.assertEqual((bad.reasons, good.got), ([Fault], b"b"))
+        self.assertEqual(len(self.flushLoggedErrors(Fault)), 1)
+
+    def test_a_fault_in_ending_one_does_not_keep_the_others(self) -> None:
+        """What is to be told of a close may fail as well."""
+        (bad, one), (good, two) = self.reader(), self.reader()
+        bad.at_loss = self._fail
+        one.close()
+        two.send(b"b")
+        self.reactor.doIteration(0)
+        self.assertEqual((good.got, len(self.flushLoggedErrors(Fault))), (b"b", 1))
+
+    def test_one_that_another_has_closed_meanwhile_is_not_read(self) -> None:
+        """It was ready when the turn began, and is gone by its own."""
+        (first, one), (second, two) = self.reader(), self.reader()
+        first.before = lambda: self.reactor.removeReader(second)
+        second.before = lambda: self.reactor.removeReader(first)
+        one.send(b"a")
+        two.send(b"b")
+        self.reactor.doIteration(0)
+        self.assertEqual(len(first.got + second.got), 1)
+
+    def test_other_reactors_turn_as_they_did(self) -> None:
+        """Nothing is put upon one that waits otherwise, or that is a kind of its own."""
+        other: Any = MemoryReactorClock()
+        turns.shorten(other)
+        self.assertFalse(hasattr(other, "doIteration"))
+
+    @staticmethod
+    def _fail() -> None:
+        raise Fault
