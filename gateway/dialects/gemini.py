@@ -183,6 +183,8 @@ class StreamEncoder:
     def encode(self, events: Sequence[Event]) -> bytes:
         """Return the bytes of some events, complete to the last of them."""
         if not self._array:
+            if len(events) == 1 and events[0].data != sse.DONE:
+                return sse.frame(events[0].data)
             shown = [event.data for event in events if event.data != sse.DONE or self._forwards_done]
             return sse.frames(shown) if shown else b""
         out = bytearray()

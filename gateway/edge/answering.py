@@ -91,7 +91,8 @@ class Answering(server.Request):
         if self.startedWriting:
             if data and not self._bodyless:
                 self.sentLength += len(data)
-                self.channel.write(chunk(data) if self.chunked else data)
+                # As `chunk` does it, for each event of a stream.
+                self.channel.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
             return
         self.startedWriting = 1
         version, fields = self.clientproto, self._fields

@@ -138,22 +138,22 @@ class EventStream:
         broken = False
         for payload in payloads:
             try:
-                events.append(Event(payload) if payload == sse.DONE else self._unwrap(payload))
+                event = Event(payload) if payload == sse.DONE else self._unwrap(payload)
             except NotAnObject:
                 # No client can read it, and in an array it would spoil what was sent before.
                 broken = True
                 break
-        # An envelope with nothing in it for the client is no event.
-        events = [event for event in events if event.data]
-        if events:
-            self._pass_on(events)
+            # An envelope with nothing in it for the client is no event.
+            if event.data:
+                events.append(event)
+        if events and self._sink is not None:
+            self._sink.events(events)
+        elif events:
+            self._hold(events)
         if broken and not self._over:
             self._fail(WireError("not-json"))
 
-    def _pass_on(self, events: list[Event]) -> None:
-        if self._sink is not None:
-            self._sink.events(events)
-            return
+    def _hold(self, events: list[Event]) -> None:
         self._held += events
         good = next((event for event in self._held if event.data != sse.DONE), None)
         if good is not None and self._first is not None:

@@ -135,7 +135,7 @@ class CodeAssist:
                 envelope = _ENVELOPE.decode(shadow)
             except splice.UNREADABLE as problem:
                 raise splice.NotAnObject(str(problem)) from None
-        trace_id = "" if envelope.trace_id is msgspec.UNSET else _trace_id(envelope.trace_id)
+        trace_id = "" if envelope.trace_id is msgspec.UNSET else _trace_id(bytes(envelope.trace_id))
         if envelope.error is not msgspec.UNSET and splice.given(envelope.error):
             error = splice.join([("error", envelope.error)])
             return Event(error, trace_id, error=error)
@@ -221,9 +221,11 @@ def _count_body(call: Call, parts: dict[str, msgspec.Raw]) -> bytes:
     return splice.join([("request", splice.join([("model", model), ("contents", contents)]))])
 
 
-def _trace_id(raw: msgspec.Raw | msgspec.UnsetType) -> str:
+@lru_cache(maxsize=256)
+def _trace_id(raw: bytes) -> str:
+    """Return what a trace's id says; every event of a stream has the same."""
     try:
-        return "" if raw is msgspec.UNSET else _TEXT.decode(raw)
+        return _TEXT.decode(raw)
     except splice.UNREADABLE:
         # It is for the log alone, and no reason to lose an answer.
         return ""

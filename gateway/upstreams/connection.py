@@ -178,7 +178,9 @@ class Connection(TwistedProtocol):
         if response is not None:
             if piece:
                 response.arrived(piece)
-            if self._response is response and not self.over:
+            # Most reads change nothing, and it is not worth a call to find that out.
+            changed = reader.complete or reader.fault or self._stands is not (self._held or self._paused)
+            if changed and self._response is response and not self.over:
                 self._go_on(response)
         elif reader.head is not None:
             self._announce(job, piece)
@@ -216,9 +218,11 @@ class Connection(TwistedProtocol):
     def _release(self, response: Response) -> None:
         """End an answer that is whole, and be free for the next request if all was clean."""
         self._job = self._response = None
-        self._stop_sending()
+        if self._sending is not None:
+            self._stop_sending()
         self._held = self._paused = False
-        self._flow()
+        if self._stands:
+            self._flow()
         if self._reader.keeps_alive:
             self._keeper.idle(self)
         elif self._reader.unclean:

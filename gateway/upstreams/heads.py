@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import attrs
 
@@ -29,8 +29,7 @@ class BadRequest(ValueError):
     """What cannot be said in HTTP; the text repeats nothing of it."""
 
 
-@attrs.frozen(cache_hash=True)
-class Origin:
+class Origin(NamedTuple):
     """Whom to connect to: RFC 6454."""
 
     secure: bool

@@ -98,6 +98,14 @@ class Response:
         if held:
             protocol.dataReceived(held)
 
+    def whole(self) -> bytes | None:
+        """Return the body where all of it has come and nobody reads it yet, and None else; then it is read."""
+        if self._end is not WHOLE or self.taken:
+            return None
+        self.taken = True
+        held, self._held = self._held, b""
+        return held
+
     def arrived(self, data: bytes) -> None:
         """Take the body's next bytes from the connection."""
         if self._protocol is not None:
