@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 from twisted.internet.threads import deferToThreadPool
 
-from gateway.accounts import adc, keyfiles, serviceaccount, store
+from gateway.accounts import adc, keyfiles, names, serviceaccount, store
 from gateway.accounts.keyfiles import KeyFile
 from gateway.accounts.oauth import TokenUnavailable, refresh_request
 from gateway.accounts.sealing import Seal, seal_of
@@ -83,8 +83,9 @@ def prepared(config: Config) -> Prepared:
 
 
 def account_tokens(
+    config: UpstreamConfig,
     oauth: OAuthConfig,
-    refresh_token: Secret,
+    account: Account,
     send: Send,
     save: Callable[[Secret], None],
     reactor: Any,
@@ -95,14 +96,18 @@ def account_tokens(
     def request(token: Secret) -> HttpRequest:
         return refresh_request(oauth.token_url, oauth.client_id, oauth.client_secret, token, USER_AGENT)
 
-    return RefreshedToken(request, refresh_token, send, reactor.seconds, save, ahead)
+    whose = names.label(config.name, config.kind, account.name)
+    return RefreshedToken(request, account.refresh_token, send, reactor.seconds, save, ahead, whose=whose)
 
 
-def cloud_tokens(credential: CloudCredentialConfig, send: Send, reactor: Any, ahead: Ahead) -> TokenSource:
+def cloud_tokens(
+    config: UpstreamConfig, credential: CloudCredentialConfig, send: Send, reactor: Any, ahead: Ahead
+) -> TokenSource:
     """Return where a service account's tokens come from, or those of the application defaults."""
+    whose = names.label(config.name, config.kind, credential.name)
     if credential.service_account is not None:
         return serviceaccount.token_source(
-            credential.service_account, send, reactor.seconds, time.time, USER_AGENT, ahead
+            credential.service_account, send, reactor.seconds, time.time, USER_AGENT, ahead, whose
         )
     return adc.token_source(
         adc.library(),
@@ -110,6 +115,7 @@ def cloud_tokens(credential: CloudCredentialConfig, send: Send, reactor: Any, ah
         reactor.seconds,
         time.time,
         ahead,
+        whose,
     )
 
 

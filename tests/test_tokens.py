@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.accounts.oauth import TokenRevoked, TokenUnavailable
@@ -58,6 +59,7 @@ class TokenCase(SynchronousTestCase):
             self.clock.seconds,
             save or (lambda secret: self.saved.append(secret.reveal())),
             ahead,
+            whose="accounts/71d4f55f",
         )
 
     def get(self) -> Deferred[Secret]:
@@ -273,6 +275,46 @@ class BackoffTests(TokenCase):
         asked = self.get()
         self.endpoint.fail(CancelledError())
         self.failureResultOf(asked, TokenUnavailable)
+
+
+class LogTests(TokenCase):
+    """What an operator learns of an endpoint that gives no token."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.events: list[LogEvent] = []
+        globalLogPublisher.addObserver(self.events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, self.events.append)
+
+    def refused(self, error: str) -> list[str]:
+        """Have the endpoint refuse, and return what is logged of it."""
+        self.clock.advance(120)
+        asked = self.get()
+        self.endpoint.answer((401, json.dumps({"error": error}).encode()))
+        self.failureResultOf(asked)
+        return self.told()
+
+    def told(self) -> list[str]:
+        lines = [f"{event['log_level'].name} {formatEvent(event)}" for event in self.events]
+        self.events.clear()
+        return lines
+
+    def test_why_there_is_no_token_is_told_once_and_when_it_is_over(self) -> None:
+        """With the credential's label and the endpoint's own word; a revoked one is told as a quarantine, elsewhere."""
+        no_token = "warn no access token for accounts/71d4f55f, tried again: the token endpoint answered 401"
+        self.assertEqual(self.refused("invalid_client"), [f"{no_token} (invalid_client)"])
+        self.assertEqual(self.refused("invalid_client"), [])
+        self.assertEqual(self.refused("slow_down"), [f"{no_token} (slow_down)"])
+        self.clock.advance(120)
+        self.have()
+        self.assertEqual(self.told(), ["info access tokens for accounts/71d4f55f come again"])
+
+    def test_good_tokens_are_not_spoken_of(self) -> None:
+        """Neither the first nor the next."""
+        self.have()
+        self.clock.advance(3600)
+        self.have("token-2")
+        self.assertEqual(self.told(), [])
 
 
 class RotatedRefreshTokenTests(TokenCase):

@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import Any
 
 import attrs
-from twisted.logger import Logger
 
 from gateway.accounts.oauth import Granted, TokenRevoked, TokenUnavailable, life
 from gateway.accounts.serviceaccount import SCOPE
@@ -19,7 +18,6 @@ from gateway.calls import Secret
 
 REQUEST_SECONDS = 30.0
 
-_log = Logger()
 _PROJECT = re.compile(r"[A-Za-z0-9.:_-]*\Z")
 
 InThread = Callable[[Callable[[], Granted]], Awaitable[Granted]]
@@ -56,11 +54,7 @@ class ApplicationDefault:
 
     async def fetch(self) -> Granted:
         """Return a new token; raises TokenRevoked or TokenUnavailable."""
-        try:
-            return await self._in_thread(self._refresh)
-        except (TokenRevoked, TokenUnavailable) as error:
-            _log.warn("application default credentials: {why}", why=str(error))
-            raise
+        return await self._in_thread(self._refresh)
 
     def _refresh(self) -> Granted:
         """Find the credentials, the first time, and refresh them; in a thread."""
@@ -72,7 +66,8 @@ class ApplicationDefault:
             self._credentials.refresh(request)
         except google_auth.exceptions.DefaultCredentialsError:
             raise TokenUnavailable(
-                "none are found: set GOOGLE_APPLICATION_CREDENTIALS, or run `gcloud auth application-default login`"
+                "no application default credentials are found: set"
+                " GOOGLE_APPLICATION_CREDENTIALS, or run `gcloud auth application-default login`"
             ) from None
         except google_auth.exceptions.RefreshError as error:
             if _says_invalid_grant(error):
@@ -105,9 +100,10 @@ def token_source(
     seconds: Callable[[], float],
     wall_seconds: Callable[[], float],
     ahead: Ahead | None = None,
+    whose: str = "",
 ) -> FetchedToken:
     """Return where application default credentials' tokens come from."""
-    return FetchedToken(ApplicationDefault(library, in_thread, wall_seconds).fetch, seconds, ahead)
+    return FetchedToken(ApplicationDefault(library, in_thread, wall_seconds).fetch, seconds, ahead, whose=whose)
 
 
 def _says_invalid_grant(error: Exception) -> bool:

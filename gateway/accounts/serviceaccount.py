@@ -66,6 +66,7 @@ def token_source(
     wall_seconds: Callable[[], float],
     user_agent: str,
     ahead: Ahead | None = None,
+    whose: str = "",
 ) -> RefreshedToken:
     """Return where the account's access tokens come from; raises as ``private_key`` does."""
     key = private_key(account)
@@ -74,7 +75,7 @@ def token_source(
         # There is no refresh token: each grant is a new assertion.
         return grant_request(account, key, wall_seconds(), user_agent)
 
-    return RefreshedToken(request, Secret(""), send, seconds, lambda refresh_token: None, ahead)
+    return RefreshedToken(request, Secret(""), send, seconds, lambda refresh_token: None, ahead, whose=whose)
 
 
 def _segment(data: bytes) -> bytes:

@@ -114,6 +114,10 @@ class FetchedToken:
     _seconds: Callable[[], float]
     """A monotonic clock."""
     _ahead: Ahead | None = None
+    _whose: str = attrs.field(default="", kw_only=True)
+    """The label of the credential, for the log."""
+    _told: str = ""
+    """What the log was last told of why there is no token."""
     renewable: ClassVar[bool] = True
     quota_project: str = ""
     _token: Secret | None = None
@@ -208,7 +212,10 @@ class FetchedToken:
     async def _run(self) -> None:
         try:
             granted = await self._fetch()
-        except (TokenRevoked, TokenUnavailable) as error:
+        except TokenRevoked as error:
+            self._failed(error)
+        except TokenUnavailable as error:
+            self._tell(str(error))
             self._failed(error)
         except CancelledError:
             self._failed(TokenUnavailable("the refresh was cancelled"))
@@ -218,7 +225,18 @@ class FetchedToken:
         else:
             self._succeeded(granted)
 
+    def _tell(self, why: str) -> None:
+        """Log why there is no token, once: a request's line has no more than TOKEN_UNAVAILABLE."""
+        if why == self._told:
+            return
+        self._told = why
+        if why:
+            _log.warn("no access token for {credential}, tried again: {why}", credential=self._whose, why=why)
+        else:
+            _log.info("access tokens for {credential} come again", credential=self._whose)
+
     def _succeeded(self, granted: Granted) -> None:
+        self._tell("")
         now = self._seconds()
         self._token, self.quota_project = granted.access_token, granted.quota_project
         self._expires_at = now + max(granted.life_seconds - MARGIN_SECONDS, granted.life_seconds / 2)
@@ -264,12 +282,14 @@ class RefreshedToken:
     _save: Callable[[Secret], None]
     """Keeps a rotated refresh token."""
     _ahead: Ahead | None = None
+    _whose: str = attrs.field(default="", kw_only=True)
+    """The label of the credential, for the log."""
     renewable: ClassVar[bool] = True
     quota_project: ClassVar[str] = ""
     _fetched: FetchedToken = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._fetched = FetchedToken(self._exchange, self._seconds, self._ahead)
+        self._fetched = FetchedToken(self._exchange, self._seconds, self._ahead, whose=self._whose)
 
     @property
     def refresh_token(self) -> Secret:
