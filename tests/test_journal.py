@@ -57,6 +57,15 @@ class RecorderTests(SynchronousTestCase):
         self.assertIn("upstream studio stands still until its operator says go", critical)
         self.assertTrue(critical.endswith("run `antigravity accounts resume studio`"))
 
+    def test_first_byte_has_its_unit_or_is_missing(self) -> None:
+        """In the line for people; as a number for programs."""
+        for first_byte, text, seconds in ((10.25, "first=0.250s whole=0.500s", 0.25), (None, "first=- whole=", None)):
+            self.events.clear()
+            LogRecorder().ended(Ended(Journal("id", started=10.0, first_byte=first_byte), 200, "", "", 0.5, 1, 2))
+            (line,) = self.lines(LogLevel.info)
+            self.assertIn(text, line)
+            self.assertEqual(self.events[-1]["first_seconds"], seconds)
+
     def test_account_is_told_by_both_its_names(self) -> None:
         """The label, as answers and other lines have it, and the name that commands take; no link where none is."""
         account = Credential("ann", "accounts", "codeassist", "accounts/71d4f55f")

@@ -12,7 +12,7 @@ _log = Logger(namespace="gateway.access")
 
 _REQUEST = (
     "{id} {peer} {method} {path} {status} {reason} model={model} credential={credential} attempts={attempts}"
-    " first={first}s whole={whole:.3f}s in={bytes_in} out={bytes_out} tokens={tokens} finish={finish}"
+    " first={first} whole={whole:.3f}s in={bytes_in} out={bytes_out} tokens={tokens} finish={finish}"
 )
 
 
@@ -39,7 +39,7 @@ class LogRecorder:
         for number, decision in enumerate(journal.decisions, 1):
             self._decided(journal, number, decision)
         usage = event.usage
-        first = "-" if journal.first_byte is None else f"{journal.first_byte - journal.started:.3f}"
+        first = None if journal.first_byte is None else journal.first_byte - journal.started
         # As Logger.info does it, which looks at an event from more sides than that of every request needs.
         _log.observer(
             {
@@ -63,7 +63,8 @@ class LogRecorder:
                 "session": journal.session,
                 "trace_id": journal.trace_id,
                 "attempts": len(journal.attempts),
-                "first": first,
+                "first": "-" if first is None else f"{first:.3f}s",
+                "first_seconds": first,
                 "whole": event.seconds,
                 "bytes_in": event.bytes_in,
                 "bytes_out": event.bytes_out,
