@@ -34,7 +34,7 @@ class ReachTests(SynchronousTestCase):
         return self.told()
 
     def test_each_kind_of_failure_is_told_in_words(self) -> None:
-        """C1 to C4: name, port, time, certificate, handshake."""
+        """C1, C2, C3, C4: port, name, handshake, time."""
         for error, words in (
             (DNSLookupError("no such name"), "DNS lookup failed: no such name."),
             (ConnectionRefusedError(111), "Connection was refused by other side: 111."),
