@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.internet.tcp import Client, Server
 
-MOST_BYTES = 128 * 1024
+MOST_BYTES = 256 * 1024
 """Larger pieces would be copied to send their rest."""
 _PLAIN = (Server, Client)
 

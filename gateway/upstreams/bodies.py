@@ -14,6 +14,8 @@ from gateway import eager
 
 EAGER_BYTES = 2 * 1024 * 1024
 """How much goes to the kernel in one turn, as long as it takes it: a few milliseconds of work."""
+EAGER_PIECE_BYTES = eager.MOST_BYTES
+"""How much of it in one call."""
 PIECE_BYTES = 64 * 1024
 """What is handed to a transport at a time: what it sends at once, and TLS encrypts in one go."""
 
@@ -49,7 +51,8 @@ class WholeBody:
         if self.length <= PIECE_BYTES:
             consumer.write(self.data)
             return succeed(None)
-        self._rest, self._left = _cut(self._pieces), self.length
+        size = EAGER_PIECE_BYTES if isinstance(consumer, Measured) else PIECE_BYTES
+        self._rest, self._left = _cut(self._pieces, size), self.length
         self._paused, self._consumer = False, consumer
         done: Deferred[None] = Deferred()
         self._done = done
@@ -82,13 +85,13 @@ class WholeBody:
         self._consumer = self._done = None
 
 
-def _cut(pieces: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
+def _cut(pieces: Iterable[bytes | memoryview], size: int) -> Iterator[memoryview]:
     """Yield what a transport takes at a time."""
     # It knows nothing of the body whose pieces they are: in a circle they would stay in memory for a while.
     for piece in pieces:
         view = memoryview(piece)
-        for at in range(0, len(view), PIECE_BYTES):
-            yield view[at : at + PIECE_BYTES]
+        for at in range(0, len(view), size):
+            yield view[at : at + size]
 
 
 @implementer(IConsumer)
