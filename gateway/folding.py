@@ -1,4 +1,4 @@
-"""JSON texts whose long plain stretches of strings are kept apart from them.  Pure.
+"""JSON texts whose long strings are kept apart from them.  Pure.
 
 An image is nearly all of its request, and nobody here looks into it.  So its characters are kept apart as a *fold*,
 with a mark in their place, and whatever is done with the rest of the text is done with a small one: it is parsed,
@@ -14,7 +14,7 @@ import attrs
 
 Piece = bytes | memoryview
 Fold = Sequence[Piece]
-"""Characters of one string, in order; none of them needs an escape or is one's part."""
+"""Characters of one string, in order, and whole escapes."""
 
 MARK = b"\xff"
 """Begins and ends a mark: it is no byte of UTF-8, so no text that was checked has one of its own."""

@@ -22,7 +22,7 @@ from gateway.upstreams.aistudio import retargeted
 LONG = "iVBORw0KGgo/" * 8000
 PIECES = st.sampled_from(
     ["x", "A" * 20, "0123456789abcdef" * 3, "é", "\\n", '\\"', "\\\\", "\\u00e9", "\\ud83d\\ude00", "\\ud83d", "\\",
-     "\n", "\x7f", '"', '":"', '","', "]", "{", " "]
+     "\n", "\x7f", '"', '":"', '","', "]", "{", " ", " a b c d ", "\\n \\n "]
 )  # fmt: skip
 STRING = st.lists(PIECES, max_size=6).map("".join)
 TEXT = st.lists(st.tuples(STRING, STRING), max_size=4).map(
@@ -55,6 +55,8 @@ class FoldingTests(SynchronousTestCase):
     @example('{"a":["\\u12' + "3" * 40 + '",1]}', [10])
     @example('{"a":["\\ud83d' + "3" * 40 + '",1]}', [13])
     @example('{"' + "n" * 40 + '":["x",1]}', [2])
+    @example('{"a":["x\\ud83d ' + "3" * 40 + ' \\ude00 ",1]}', [10, 61])
+    @example('{"a":["x\\ ' + "3" * 40 + ' \\",1]}', [9, 54])
     @example('{"a":["' + "3" * 40 + "\n" + "3" * 40 + '",1]}', [8, 60])
     @settings(deadline=None, max_examples=600)
     def test_text_is_taken_and_read_as_it_would_be_whole(self, text: str, cuts: list[int]) -> None:
@@ -85,6 +87,18 @@ class FoldingTests(SynchronousTestCase):
             self.assertLess(len(folded.text), FOLDED_FROM_BYTES + 3 * size, size)
             self.assertEqual(folded.whole().text, body)
             self.assertLess(len(folded.folds), 4, size)
+
+    def test_a_long_text_is_kept_apart_too(self) -> None:
+        """Line breaks, quotes and other than ASCII are no matter, where spaces show that no escape is cut."""
+        text = 'def f(x):\n    return {"é": "漢\\"}  # \t\u0001 😀\n' * 8000
+        for ascii_only in (False, True):
+            body = json.dumps({"contents": [{"parts": [{"text": text}]}]}, ensure_ascii=ascii_only).encode()
+            for size in (1500, 16_384, 65_536):
+                folded = read(chunks_of(body, size))
+                self.assertLess(len(folded.text), FOLDED_FROM_BYTES + 3 * size + len(body) // size * 200, size)
+                self.assertTrue(folded.whole().text == body)
+                left, members = gemini.taken_apart(folded)
+                self.assertEqual((left.folds, list(members)), (folded.folds, ["contents"]))
 
     def test_a_small_body_is_left_as_it_is(self) -> None:
         """Of what is no larger than one read nothing is taken out."""

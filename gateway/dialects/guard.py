@@ -2,7 +2,7 @@
 
 Syntax is checked later, on the whole text; these checks are apart because the parser does not make them,
 and in pieces because a whole body of many megabytes in one go would hold everybody else up.  What is only more and
-more plain characters of one string, as an image in base64 is, is checked here for good: see folding.py.
+more characters of one string, as an image in base64 is, is checked here for good: see folding.py.
 """
 
 from __future__ import annotations
@@ -73,16 +73,18 @@ class Guard:
     def feed(self, chunk: bytes) -> Sequence[tuple[int, int]]:
         """Check the next bytes; raises GuardError.
 
-        Return from where to where they are plain characters of a long string, which nothing but the string's end can
-        follow or go on: these need no further look.
+        Return from where to where they are characters of a long string, without a part of an escape: these need no
+        further look.
         """
         self._fed += len(chunk)
         plain = chunk.isascii()
         if self._cut or not plain:
             self._decode(chunk, False)
-        worth = self._open or len(chunk) >= self._fold_bytes
-        if plain and worth and self._fed > self._folded_from and not self._escaped and b"\\" not in chunk:
-            return self._fold(chunk)
+        if self._fed > self._folded_from and (self._open or len(chunk) >= self._fold_bytes):
+            if plain and not self._escaped and b"\\" not in chunk:
+                return self._fold(chunk)
+            if self._in_string:
+                return self._fold_text(chunk)
         self._open = False
         self._nest(chunk)
         return ()
@@ -107,17 +109,32 @@ class Guard:
         start = 0 if self._open else _ESCAPE_BYTES
         end = chunk.find(b'"') if self._in_string else 0
         if end < 0:
-            self._open = _is_plain(chunk) and len(chunk) > start
+            self._open = _of_a_string(chunk) and len(chunk) > start
             return ((start, len(chunk)),) if self._open else ()
-        if end - start >= self._fold_bytes and _is_plain(chunk[:end]):
+        if end - start >= self._fold_bytes and _of_a_string(chunk[:end]):
             folds.append((start, end))
         self._nest(chunk)
         last = chunk.rfind(b'"') + 1
         begins = self._in_string and last > end and len(chunk) - last >= self._fold_bytes
-        self._open = begins and _is_plain(chunk[last:])
+        self._open = begins and _of_a_string(chunk[last:])
         if self._open:
             folds.append((last, len(chunk)))
         return folds
+
+    def _fold_text(self, chunk: bytes) -> Sequence[tuple[int, int]]:
+        """Check a chunk that begins within a string; return what is to be kept apart where it is all one string's.
+
+        That is from behind its first space to behind its last: no character and no good escape has a space within.
+        """
+        self._open = False
+        start, end = chunk.find(b" ") + 1, chunk.rfind(b" ") + 1
+        self._nest(chunk[:start])
+        apart = self._in_string and not self._escaped and end - start >= self._fold_bytes
+        if apart and _of_a_string(chunk[start:end]):
+            self._nest(chunk[end:])
+            return ((start, end),)
+        self._nest(chunk[start:])
+        return ()
 
     def _nest(self, chunk: bytes) -> None:
         if self._escaped:
@@ -159,8 +176,8 @@ class Guard:
                 _judge(number[0])
 
 
-def _is_plain(text: bytes) -> bool:
-    """Say whether a text without quotes and backslashes may stand in a string: it holds no control characters."""
+def _of_a_string(text: bytes) -> bool:
+    """Say whether a text may stand in a string: it holds no control characters, and ends none."""
     try:
         # A join makes one copy, where a format makes two.
         _STRING.decode(b"".join((b'"', text, b'"')))
