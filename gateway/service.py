@@ -200,7 +200,11 @@ class Gateway(service.Service):
             auth="required" if self._config.proxy.authenticates else "not asked for",
         )
         if self._simulates:
-            _log.info("the answers come from the built-in simulator: no credential and no network are used")
+            _log.info(
+                "the answers come from the built-in simulator: no credential and no network are used;"
+                " `antigravity accounts list --state-dir {path}` shows its accounts",
+                path=self._config.state_dir,
+            )
 
     def _tidy(self) -> None:
         if self._running is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from gateway import __version__
-from tests.clients.daemon import free_port, secret
+from tests.clients.daemon import free_port, secret, spawn
+from tests.clients.environments import REPOSITORY
 from tests.processes import (
     ARRAY,
     DEADLINE_SECONDS,
@@ -208,6 +211,18 @@ class StartTests(DaemonCase):
         server = await self.gateway({"s": {"kind": "aistudio", "credentials": credentials}}, arguments=["--simulate"])
         answer = await server.ask(GENERATE, prompt())
         self.assertIn(answer.headers["x-antigravity-credential"].split("/")[0], ("studio", "accounts"))
+
+    async def test_simulated_gateway_says_how_commands_reach_it(self) -> None:
+        """Its state directory is a temporary one, which nobody would guess; the command in the log can be copied."""
+        server = await self.gateway(None, arguments=["--simulate"])
+        await logged(server, "shows its accounts")
+        found = re.search(r"`antigravity (accounts list --state-dir \S+)`", server.printed)
+        assert found is not None
+        command = [sys.executable, "-m", "gateway.cli", *found[1].split()]
+        child = spawn(reactor, command, self.home, {"PYTHONPATH": str(REPOSITORY), "HOME": str(self.home)})
+        self.addCleanup(self._gone, child)
+        self.assertTrue(await child.ended_within(DEADLINE_SECONDS, reactor), child.printed)
+        self.assertRegex(child.printed, r"studio/sim-key-1 +aistudio +ok")
 
     async def test_simulated_gateway_reaches_both_kinds(self) -> None:
         """Behind ``--simulate`` stand API keys and OAuth accounts; conversations spread over them.
