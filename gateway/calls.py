@@ -110,10 +110,10 @@ class Call:
     members: Mapping[str, msgspec.Raw] | None = attrs.field(default=None, eq=False, repr=False)
     """Those of ``body``, where it has been taken apart already: a large one takes a while."""
 
-    @property
-    def streams(self) -> bool:
-        """Whether the answer is a stream of events."""
-        return self.framing is not Framing.UNARY
+    streams: bool = attrs.field(
+        init=False, repr=False, default=attrs.Factory(lambda call: call.framing is not Framing.UNARY, takes_self=True)
+    )
+    """Whether the answer is a stream of events."""
 
 
 @attrs.frozen

@@ -56,7 +56,7 @@ class DoubtsTests(SynchronousTestCase):
         for number in range(100):
             doubts.failed(ONE, f"model-{number}", 0.0)
         doubts.prune(FIRST_SECONDS + MOST_SECONDS)
-        self.assertFalse(doubts)
+        self.assertFalse(doubts.until)
 
 
 class ChoosingTests(SynchronousTestCase):

@@ -8,6 +8,7 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web import server
 from twisted.web.iweb import IRequest
 from zope.interface.verify import verifyClass, verifyObject
 
@@ -560,6 +561,16 @@ class InterfaceTests(SiteCase):
         self.begin()
         self.assertTrue(verifyObject(IProtocolFactory, self.world.site))
         self.assertTrue(verifyClass(IRequest, GatewayRequest, tentative=True))
+
+    def test_a_request_has_all_that_twisteds_own_has(self) -> None:
+        """Whoever of Twisted's looks at it finds what its own constructor would have set."""
+        channel = self.begin().protocol
+        own = GatewayRequest(channel)
+        for name in vars(server.Request(channel, parsePOSTFormSubmission=False)):
+            self.assertTrue(hasattr(own, name), name)
+        self.assertFalse(hasattr(own, "nothing_of_that_name"))
+        own.responseHeaders.addRawHeader(b"a", b"b")
+        self.assertEqual(own.responseHeaders.getRawHeaders(b"a"), [b"b"])
 
     def test_every_request_is_reported_once(self) -> None:
         """Whatever became of it; and none is under way any more."""

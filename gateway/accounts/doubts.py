@@ -21,32 +21,29 @@ class Doubts:
     seconds of a monotonic clock.
     """
 
-    _until: dict[Key, float] = attrs.field(factory=dict)
+    until: dict[Key, float] = attrs.field(factory=dict)
     _times: dict[Key, int] = attrs.field(factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self._until)
 
     def failed(self, credential: Credential, model: str, now: float) -> None:
         """Take note of a server fault; those that come while there is a doubt already tell nothing new."""
         key = (credential.upstream, credential.name, model)
-        if self._until.get(key, now) <= now:
+        if self.until.get(key, now) <= now:
             times = self._times.get(key, 0)
-            self._until[key] = now + min(FIRST_SECONDS * 2 ** min(times, 30), MOST_SECONDS)
+            self.until[key] = now + min(FIRST_SECONDS * 2 ** min(times, 30), MOST_SECONDS)
             self._times[key] = times + 1
 
     def answered(self, credential: Credential, model: str) -> None:
         """Take note of a good answer."""
         key = (credential.upstream, credential.name, model)
-        self._until.pop(key, None)
+        self.until.pop(key, None)
         self._times.pop(key, None)
 
     def about(self, credential: Credential, model: str, now: float) -> bool:
         """Say whether others come before this credential for a model."""
-        return self._until.get((credential.upstream, credential.name, model), now) > now
+        return self.until.get((credential.upstream, credential.name, model), now) > now
 
     def prune(self, now: float) -> None:
         """Forget doubts that were over as long ago as the longest lasts."""
-        for key, until in list(self._until.items()):
+        for key, until in list(self.until.items()):
             if until + MOST_SECONDS <= now:
-                del self._until[key], self._times[key]
+                del self.until[key], self._times[key]

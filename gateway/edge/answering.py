@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.web import server
+from twisted.web.http_headers import Headers as HeaderFields
 
 from gateway.calls import GatewayError, Headers, Journal
 from gateway.edge import errors
@@ -17,6 +18,13 @@ from gateway.edge.channel import JSON_TYPE, GatewayChannel, common_headers
 ONE_PIECE_BYTES = 64 * 1024
 """How much of a body is copied, so that it and its head are one write."""
 NO_FIELDS: Mapping[bytes, Sequence[bytes]] = {}
+_UNUSED: Final[Mapping[str, Callable[[], Any]]] = {
+    "requestHeaders": HeaderFields,
+    "responseHeaders": HeaderFields,
+    "cookies": list,
+    "received_cookies": dict,
+    "_adapterCache": dict,
+}
 
 
 class Answers(Protocol):
@@ -44,8 +52,23 @@ class Answering(server.Request):
     _bodyless = False
     _handler: Deferred[Any] | None = None
 
-    def __init__(self, channel: GatewayChannel, *args: Any, **named: Any) -> None:
-        super().__init__(channel, *args, parsePOSTFormSubmission=False, **named)
+    def __init__(self, channel: GatewayChannel) -> None:
+        # In the place of server.Request's own, which makes of every request header objects, dictionaries and lists
+        # at which nobody here looks.
+        self.channel = channel
+        self.transport = channel.transport
+        self.client, self.host = channel.peer, channel.host
+        self.notifications = []
+        self.queued = False
+        self._parsePOSTFormSubmission = False
+
+    def __getattr__(self, name: str) -> Any:
+        """Make what server.Request has and nothing here uses, for whoever of Twisted's asks for it."""
+        made = _UNUSED[name]() if name in _UNUSED else None
+        if made is None:
+            raise AttributeError(name)
+        setattr(self, name, made)
+        return made
 
     def runs(self, handler: Deferred[Any]) -> None:
         """Let this be cancelled when the client leaves."""

@@ -57,6 +57,9 @@ class GatewayChannel(ReadingChannel):
     """A client's connection."""
 
     site: Door
+    peer: Any
+    host: Any
+    """The addresses of both ends, as Twisted has them."""
     peer_name: str
     """The address of who connected."""
     local_name: str
@@ -67,20 +70,12 @@ class GatewayChannel(ReadingChannel):
     def connectionMade(self) -> None:
         """See HTTPChannel."""
         # Each request asks for both, and the kernel would be asked for the second each time.
-        self._peer, self._host = super().getPeer(), super().getHost()
-        self.peer_name = self._peer.host if isinstance(self._peer, _TCP) else LOCAL
+        self.peer, self.host = self.getPeer(), self.getHost()
+        self.peer_name = self.peer.host if isinstance(self.peer, _TCP) else LOCAL
         # As a Host header would write it.
-        self.local_name = self._host.host.removeprefix("::ffff:") if isinstance(self._host, _TCP) else ""
+        self.local_name = self.host.host.removeprefix("::ffff:") if isinstance(self.host, _TCP) else ""
         super().connectionMade()
         self.site.connected(self)
-
-    def getPeer(self) -> Any:
-        """See HTTPChannel."""
-        return self._peer
-
-    def getHost(self) -> Any:
-        """See HTTPChannel."""
-        return self._host
 
     def write(self, data: bytes) -> None:
         """See HTTPChannel."""

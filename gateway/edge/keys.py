@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import attrs
 
@@ -31,6 +32,7 @@ class KeyRing:
         return None if found is None else identity(found)
 
 
+@lru_cache(maxsize=256)
 def identity(digest: bytes) -> str:
     """Return what a key is called in logs and sessions."""
     return f"key-{digest.hex()[:12]}"
@@ -47,5 +49,8 @@ def carried(
     ``google`` and ``api`` are the values of ``x-goog-api-key`` and ``x-api-key``, ``authorization`` those of the
     header of that name (scheme Bearer, RFC 6750), ``query`` those of ``?key=``.
     """
-    bearers = [value[7:].strip() for value in authorization if value[:7].lower() == b"bearer "]
-    return [key for key in (*google, *api, *bearers, *query) if key]
+    keys = [*google, *api]
+    if authorization:
+        keys += [value[7:].strip() for value in authorization if value[:7].lower() == b"bearer "]
+    keys += query
+    return [key for key in keys if key] if b"" in keys else keys

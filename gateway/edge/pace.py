@@ -86,17 +86,20 @@ class Pace:
 
     def head_over(self, now: float) -> None:
         """A head is complete and its body begins."""
-        self._counted = 0
-        self._enter(Phase.BODY, now, self.paces.body)
+        if self.phase is not Phase.CLOSING:
+            self._counted = 0
+            self.phase, self.since, self.due = Phase.BODY, now, now + self.paces.body
 
     def body_over(self, now: float) -> None:
         """A request is complete."""
-        self._enter(Phase.ANSWER, now, ANSWER_LOOK_SECONDS)
+        if self.phase is not Phase.CLOSING:
+            self.phase, self.since, self.due = Phase.ANSWER, now, now + ANSWER_LOOK_SECONDS
 
     def answered(self, now: float) -> None:
         """A request is over."""
         self.begun = False
-        self._enter(Phase.IDLE, now, min(self.paces.idle, ANSWER_LOOK_SECONDS))
+        if self.phase is not Phase.CLOSING:
+            self.phase, self.since, self.due = Phase.IDLE, now, now + min(self.paces.idle, ANSWER_LOOK_SECONDS)
 
     def closing(self, now: float) -> None:
         """The connection is being closed, which nothing undoes."""

@@ -26,6 +26,8 @@ class Proxies:
     def build(cls, configured: Iterable[str]) -> Proxies:
         """Take addresses and networks, and the word ``unix``."""
         names = tuple(configured)
+        if not names:
+            return NO_PROXIES
         return cls(tuple(ipaddress.ip_network(name) for name in names if name != UNIX), UNIX in names)
 
     def client(self, peer: str, forwarded: Sequence[bytes]) -> str:

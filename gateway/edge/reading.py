@@ -88,8 +88,9 @@ class ReadingChannel(PacedChannel):
             self._keep(data)
             return
         self._unread = self._unread + data if self._unread else data
-        while self._unread and not self._handlingRequest and self._read():
-            pass
+        while self._unread and not self._handlingRequest:
+            if not (self._read_body() if self._in_body else self._read_head()):
+                break
         if self._unread:
             if self._handlingRequest:
                 data, self._unread = self._unread, b""
@@ -135,16 +136,13 @@ class ReadingChannel(PacedChannel):
             self._dataBuffer = []
             self.dataReceived(data)
 
-    def _read(self) -> bool:
-        """Read a head, or some of a body; False where more must come first."""
+    def _read_head(self) -> bool:
+        """Read a head; False where more must come first."""
         if self._lost:
             data, self._unread = self._unread, b""
             if self.requests:
                 self.requests[-1].handleContentChunk(data)
             return False
-        return self._read_body() if self._in_body else self._read_head()
-
-    def _read_head(self) -> bool:
         transport: Any = self.transport
         if transport.disconnecting:
             # The answer to a request that begins now would never be written.
@@ -229,7 +227,7 @@ class ReadingChannel(PacedChannel):
 
     def _lose(self, request: Turn, error: GatewayError) -> None:
         """End a request of which nobody knows where it ends."""
-        self._lost = True
+        self._lost, self._in_body = True, False
         if request.startedWriting:
             self.loseConnection()
         else:
@@ -238,7 +236,7 @@ class ReadingChannel(PacedChannel):
     def refuse_unread(self, error: GatewayError, more: bool) -> None:
         """Refuse what has no readable head; ``more`` says whether the client has yet something to send."""
         self._unread = b""
-        self._lost = True
+        self._lost, self._in_body = True, False
         self.pace.head_over(self._now())
         request = self._request()
         request.begin(UNREADABLE, UNREADABLE, b"HTTP/1.1", {})

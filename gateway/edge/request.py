@@ -29,6 +29,7 @@ from gateway.edge.gathering import Gathering
 from gateway.edge.guesses import Guesses
 from gateway.edge.keys import carried
 from gateway.edge.origins import NO_BROWSER, Browser
+from gateway.edge.proxies import NO_PROXIES
 from gateway.edge.room import Room
 from gateway.folding import Folded
 
@@ -74,8 +75,8 @@ class GatewayRequest(Answering):
     last_usage = b""
     """Of a stream: the last event that told of usage, read when the request is over, however it ends."""
 
-    def __init__(self, channel: GatewayChannel, *args: Any, **named: Any) -> None:
-        super().__init__(channel, *args, **named)
+    def __init__(self, channel: GatewayChannel) -> None:
+        super().__init__(channel)
         site: Any = channel.site
         self.gateway = site
         self._gathered = Gathering()
@@ -106,11 +107,14 @@ class GatewayRequest(Answering):
             origin_form = b"/" + rest
         self.path, _, query = origin_form.partition(b"?")
         self.args = http.parse_qs(query, True) if query else {}
+        proxies, peer = self.gate.proxies, self.channel.peer_name
+        if proxies is not NO_PROXIES:
+            peer = proxies.client(peer, named.get(b"x-forwarded-for", ()))
         self.journal = Journal(
             request_id=self.gateway.new_id(),
             method=method.decode("latin-1"),
             path=self.path.decode("latin-1"),
-            peer=self.gate.proxies.client(self.channel.peer_name, named.get(b"x-forwarded-for", ())),
+            peer=peer,
             started=self.gateway.clock.seconds(),
         )
         self.gateway.opened()
@@ -118,7 +122,8 @@ class GatewayRequest(Answering):
     def gotLength(self, length: int | None) -> None:
         """Judge the head.  Called by the channel; see http.Request."""
         gate, head = self.gate, self._head(length)
-        self.shared = gate.origins.headers(head.browser)
+        if gate.origins.allowed:
+            self.shared = gate.origins.headers(head.browser)
         try:
             admitted = gate.judge(head)
             self.gateway.room.expect(length or 0)

@@ -32,7 +32,7 @@ class GatewaySite(server.Site):
     """The site of the clients' listeners."""
 
     protocol = GatewayChannel  # type: ignore[assignment]
-    requestFactory = GatewayRequest
+    requestFactory = GatewayRequest  # type: ignore[assignment]
     displayTracebacks = False
     keep_seconds = KEEP_SECONDS
     noisy = False
@@ -109,7 +109,8 @@ class GatewaySite(server.Site):
     def closed(self) -> None:
         """Take note of a request's end."""
         self._busy -= 1
-        self._look_whether_drained()
+        if self._drained is not None:
+            self._look_whether_drained()
 
     def connected(self, channel: GatewayChannel) -> None:
         """Take note of a connection."""

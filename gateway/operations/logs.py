@@ -71,7 +71,9 @@ class LineObserver:
 
     def __call__(self, event: LogEvent) -> None:
         """Write one event.  A full disk or a closed pipe loses it, and costs nobody else anything."""
-        level = _level(event)
+        level = getattr(event.get("log_level"), "name", "info")
+        if level not in _RANKS:
+            level = "info"
         if _RANKS[level] < self._lowest:
             return
         try:
@@ -89,21 +91,23 @@ def observer(out: Sink, level: str, format: str) -> LineObserver:
 
     def emit(_level: str, text: str) -> None:
         try:
-            out.write(text)
-        except UnicodeEncodeError:
-            out.write(text.encode("ascii", "backslashreplace").decode("ascii"))
-        out.flush()
-
-    def emit_or_fall_silent(level: str, text: str) -> None:
-        try:
-            emit(level, text)
+            try:
+                out.write(text)
+            except UnicodeEncodeError:
+                out.write(text.encode("ascii", "backslashreplace").decode("ascii"))
+            out.flush()
         except BrokenPipeError:
-            # Nobody reads any more.  What is in the buffer would make the interpreter's end a failure.
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, sys.stdout.fileno())
-            os.close(null)
+            if out is sys.stdout:
+                _fall_silent()
 
-    return _observer(emit_or_fall_silent if out is sys.stdout else emit, level, format)
+    return _observer(emit, level, format)
+
+
+def _fall_silent() -> None:
+    # Nobody reads any more.  What is in the buffer would make the interpreter's end a failure.
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 def syslog_observer(prefix: str, level: str, format: str, send: Callable[[int, str], object]) -> LineObserver:
@@ -201,11 +205,6 @@ def _chosen(config: LogConfig, options: Mapping[str, Any]) -> Log:
     except OSError as error:
         raise SystemExit(f"the log file cannot be opened: {error}") from None
     return Log(observer(file, config.level, config.format), file)
-
-
-def _level(event: LogEvent) -> str:
-    name = getattr(event.get("log_level"), "name", "info")
-    return name if name in _RANKS else "info"
 
 
 def _logger(event: LogEvent) -> str:

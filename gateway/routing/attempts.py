@@ -94,11 +94,14 @@ class Router:
     explains: bool = False
     """Whether every request's journal says why its credentials were chosen."""
     chooser: Chooser = attrs.field(init=False)
+    strategy: Strategy = attrs.field(init=False)
+    """Who is first among those that may serve a request."""
     _asker: Asker = attrs.field(init=False)
     _budgets: dict[str, RetryBudget] = attrs.field(factory=lambda: defaultdict(RetryBudget))
 
     def __attrs_post_init__(self) -> None:
         waiting: Waiting[Taken] = Waiting(self.clock, self.limits.queue)
+        self.strategy = STRATEGIES[self.routing.strategy]
         self._asker = Asker(self.wire, self.clock, self.wall_seconds, self.timeouts, self.limits)
         self.chooser = Chooser(self.clock, self.standings, self.sessions, self.affinity, waiting)
 
@@ -107,11 +110,6 @@ class Router:
         other = attrs.evolve(self, members=(), **settings)
         other.chooser = self.chooser
         return other
-
-    @property
-    def strategy(self) -> Strategy:
-        """Who is first among those that may serve a request."""
-        return STRATEGIES[self.routing.strategy]
 
     async def run(self, call: Call, journal: Journal) -> Reply:
         """Return the first good answer, or upstream's last error.
@@ -188,7 +186,7 @@ class Router:
             bases.sort(key=lambda base: self.standings.bases.until(base, run.call.model, now) > now)
         try:
             at_hand = member.tokens.at_hand()
-            token = at_hand or await self._token(run, member, member.tokens.get)
+            token = at_hand if at_hand is not None else await self._token(run, member, member.tokens.get)
         except (TokenRevoked, TokenUnavailable) as error:
             return self._no_token(run, member, error, now)
         if at_hand is None and not self.standings.holds(lease, self.clock.seconds()):

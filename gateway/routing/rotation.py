@@ -103,7 +103,7 @@ def choose(
     if len(free) > 1:
         first = min(one.terms.priority for one in free)
         equals = [one for one in free if one.terms.priority == first]
-    if standings.doubts:
+    if standings.doubts.until:
         equals = [one for one in equals if not standings.doubts.about(one, model, now)] or equals
     if strategy.keeps_sessions and bound is not None and bound in equals:
         # The one of now: its terms may have changed since it was bound.

@@ -122,7 +122,8 @@ class _Job:
             self._connect()
         else:
             self._may_be_stale = True
-            self._send(connection)
+            self._connection = connection
+            connection.send(self, self._seconds())
         return waiting
 
     def _connect(self) -> None:
@@ -201,7 +202,8 @@ class GatewayAgent:
     ) -> Deferred[IResponse]:
         """Send a request; see IAgent."""
         try:
-            line = self._line(heads.address(uri).origin)
+            origin = heads.address(uri).origin
+            line = self._lines.get(origin) or self._line(origin)
             length: Any = 0 if bodyProducer is None else bodyProducer.length
             framing = heads.framing(method, None if length is UNKNOWN_LENGTH else length)
             head = heads.head(method, uri, pairs_of(headers), framing)

@@ -79,7 +79,8 @@ class AnswerReader:
         self._interim = False
         self._chunks: list[bytes] = []
         self._framing = 0
-        self._persistent = False
+        self.persistent = False
+        """Whether another request may follow, when the answer is whole and if it left all clean."""
 
     def feed(self, data: bytes) -> bytes:
         """Take what a read brought, and return what of the body was in it."""
@@ -105,11 +106,6 @@ class AnswerReader:
             if self._framing > FRAMING_BYTES_MOST + HEAD_BYTES_MOST:
                 self.fault = self.fault or "an answer is all framing"
         return b""
-
-    @property
-    def keeps_alive(self) -> bool:
-        """Whether another request may follow this answer, which is whole."""
-        return self._persistent and not self.unclean
 
     def on_message_begin(self) -> None:
         """Something begins, and nothing was asked for after a whole answer."""
@@ -176,4 +172,4 @@ class AnswerReader:
         elif self.head is not None:
             self.complete = True
             # Once it is through with the answer, the parser no longer knows.
-            self._persistent = self._parser.should_keep_alive()
+            self.persistent = self._parser.should_keep_alive()

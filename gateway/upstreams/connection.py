@@ -223,10 +223,10 @@ class Connection(TwistedProtocol):
         self._held = self._paused = False
         if self._stands:
             self._flow()
-        if self._reader.keeps_alive:
-            self._keeper.idle(self)
-        elif self._reader.unclean:
+        if self._reader.unclean:
             self.abort()
+        elif self._reader.persistent:
+            self._keeper.idle(self)
         else:
             self._keeper.finish(self)
         response.ended(WHOLE)
