@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gateway.accounts.guards import GUARDED, POSIX
+
 
 def take(descriptor: int, wait: bool) -> None:
     """Lock an open file; without ``wait`` raises BlockingIOError where another has it."""
@@ -25,7 +27,11 @@ def exclusive(directory: Path) -> Iterator[None]:
     The daemon and the commands change the same files; whoever comes second sees what the first wrote.  Held for as
     long as one small file takes.  Raises OSError where the directory is not there.
     """
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not POSIX:
+        # As with `take`: there is no second one to keep out.
+        yield
+        return
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | GUARDED)
     try:
         take(descriptor, wait=True)
         yield

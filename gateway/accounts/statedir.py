@@ -7,6 +7,7 @@ import os
 import stat
 from pathlib import Path
 
+from gateway.accounts.guards import GUARDED, allows_more, is_strangers
 from gateway.accounts.locking import take
 from gateway.accounts.store import StoreError
 
@@ -42,9 +43,9 @@ class StateDirectory:
         found = self.path.lstat()
         if not stat.S_ISDIR(found.st_mode):
             raise StoreError(f"{self.path}: is no directory; name another as state_dir.")
-        if found.st_uid != os.geteuid():
+        if is_strangers(found):
             raise StoreError(f"{self.path}: belongs to another user; chown it to the user that runs the gateway.")
-        if stat.S_IMODE(found.st_mode) & 0o077:
+        if allows_more(found, 0o700):
             raise StoreError(f"{self.path}: others may read this directory; run: chmod 700 {self.path}")
         lock = self._open_lock(self.path / "lock")
         try:
@@ -60,7 +61,7 @@ class StateDirectory:
     @staticmethod
     def _open_lock(path: Path) -> int:
         try:
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            return os.open(path, os.O_RDWR | os.O_CREAT | GUARDED, 0o600)
         except OSError as error:
             if error.errno in _DISK or not os.path.lexists(path):
                 raise

@@ -17,6 +17,7 @@ from typing import Any
 
 import attrs
 
+from gateway.accounts import guards
 from gateway.accounts.given import NOTHING, Given, given
 from gateway.accounts.locking import exclusive
 from gateway.accounts.sealing import Seal, SealError, is_sealed, no_key
@@ -245,9 +246,9 @@ def _check(path: Path, mode: int, what: str) -> None:
         raise StoreError(f"{path}: is a symbolic link; put the {what} itself there.")
     if not (stat.S_ISDIR if what == "directory" else stat.S_ISREG)(found.st_mode):
         raise StoreError(f"{path}: is no {what}; remove it, or name another.")
-    if found.st_uid != os.geteuid():
+    if guards.is_strangers(found):
         raise StoreError(f"{path}: belongs to another user; chown it to the user that runs the gateway.")
-    if stat.S_IMODE(found.st_mode) & ~mode:
+    if guards.allows_more(found, mode):
         raise StoreError(f"{path}: others may read this {what}; run: chmod {mode:o} {path}")
 
 
@@ -324,11 +325,12 @@ def _account(entry: Any, path: Path, index: int | None, default_name: str) -> Ac
 def replace(path: Path, content: bytes) -> None:
     """Put ``content`` in the place of a file, as a whole or not at all; raises OSError."""
     temporary = path.with_name(f".{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | guards.GUARDED, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            # One left over from a crash may have another mode.
-            os.fchmod(file.fileno(), 0o600)
+            if guards.POSIX:
+                # One left over from a crash may have another mode.
+                os.fchmod(file.fileno(), 0o600)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -336,8 +338,4 @@ def replace(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    guards.settle(path.parent)

@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 
 from gateway.accounts import keyfiles, store
+from gateway.accounts.guards import GUARDED
 from gateway.accounts.sealing import seal_of
 from gateway.accounts.store import StoreError
 from gateway.commands.accounts import Run, Scene
@@ -108,7 +109,7 @@ def export(scene: Scene, config: Config) -> int:
         sys.stdout.flush()
     else:
         try:
-            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | GUARDED, 0o600)
         except FileExistsError:
             raise Refused(f"{target} is there already, and is not overwritten; name another file.") from None
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:

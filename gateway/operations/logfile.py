@@ -45,7 +45,7 @@ class LogFile:
         self._file, self._torn = file, False
 
     def _opened(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, MODE)
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), MODE)
 
     def _moved(self) -> bool:
         mine = os.fstat(self._file)
