@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from OpenSSL import SSL
 from treq.testing import RequestTraversalAgent
 from twisted.internet import error
@@ -21,6 +22,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from gateway.calls import HttpRequest
+from gateway.folding import mark
 from gateway.upstreams import unanswered
 from gateway.upstreams.agent import GatewayAgent
 from gateway.upstreams.bodies import WholeBody
@@ -124,6 +126,16 @@ class RequestTests(WireCase):
                 b"accept-encoding": [b"identity"],
             },
         )
+
+    def test_folds_go_out_in_their_places(self) -> None:
+        """What was kept apart from a body, small or large, is sent in place of its mark."""
+        for size in (3, 300_000):
+            long = memoryview(b"x" * size)
+            what = request(body=b'{"b":"%b","a":"%b"}' % (mark(1), mark(0)))
+            self.open(msgspec.structs.replace(what, folds=((b"first",), (long, b"y", long[:2]))))
+            self.agent.flush()
+            self.assertTrue(self.upstream.bodies[-1] == b'{"b":"%byxx","a":"first"}' % long, size)
+            self.assertIsNone(self.upstream.requests[-1].getHeader(b"transfer-encoding"))
 
     def test_a_request_without_a_body_has_none(self) -> None:
         """The model list's."""
