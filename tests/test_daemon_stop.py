@@ -71,7 +71,7 @@ class StopTests(DaemonCase):
         stream = await daemon.begin(SSE, prompt())
         await stream.has(b"data: ")
         daemon.child.signal("TERM")
-        await logged(daemon, "waiting up to 60 s for 1 requests")
+        await logged(daemon, "waiting up to 60 s for requests to end: 1")
         daemon.child.signal("TERM")
         before = reactor.seconds()
         self.assertFalse((await stream.ended(10)).whole)

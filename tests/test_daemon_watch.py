@@ -224,7 +224,7 @@ class ReactorTests(WatchCase):
         self.assertTrue(await self.daemon.child.ended_within(10, reactor))
         self.assertEqual(self.daemon.child.exit_code, -signal.SIGABRT)
         self.assertIn("Fatal Python error: Aborted", self.daemon.printed)
-        self.assertIn("epollreactor.py", self.daemon.printed)
+        self.assertIn("turns.py", self.daemon.printed)
 
     async def test_there_are_no_core_dumps(self) -> None:
         """S15: the limit is 0 from the start, and nobody can raise it again."""
