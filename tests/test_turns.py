@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+from twisted.internet import tcp
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.main import CONNECTION_DONE
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import directlyProvides
 
 from gateway.process import turns
 
@@ -44,6 +48,31 @@ class Reader(FileDescriptor):
     def connectionLost(self, reason: Failure) -> None:
         self.reasons.append(reason.type)
         self.at_loss()
+
+
+class Taker(Protocol):
+    """Takes what a TCP connection brings."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.got = b""
+        self.halves = 0
+        self.reasons: list[type[BaseException] | None] = []
+        self.before: Callable[[], object] = lambda: None
+
+    def dataReceived(self, data: bytes) -> None:
+        self.before()
+        self.got += data
+
+    def readConnectionLost(self) -> None:
+        self.halves += 1
+
+    def writeConnectionLost(self) -> None:
+        """Nothing to do."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.reasons.append(reason.type)
 
 
 class TurnTests(SynchronousTestCase):
@@ -108,6 +137,48 @@ class TurnTests(SynchronousTestCase):
         two.send(b"b")
         self.reactor.doIteration(0)
         self.assertEqual(len(first.got + second.got), 1)
+
+    def connection(self) -> tuple[Taker, socket.socket]:
+        ours, theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        ours.setblocking(False)
+        taker = Taker()
+        server = tcp.Server(ours, taker, ("127.0.0.1", 1), cast(Any, None), 0, self.reactor)
+        taker.makeConnection(server)
+        server.startReading()
+        return taker, theirs
+
+    def test_plain_tcp_is_read_and_its_end_is_told(self) -> None:
+        """What is read on the short way is what Twisted's own would have read."""
+        taker, theirs = self.connection()
+        theirs.send(b"a")
+        self.reactor.doIteration(0)
+        theirs.send(b"b")
+        theirs.close()
+        for _ in range(3):
+            self.reactor.doIteration(0)
+        self.assertEqual((taker.got, taker.reasons), (b"ab", [ConnectionDone]))
+
+    def test_a_client_that_has_closed_its_half_is_told_apart(self) -> None:
+        """Who can answer such a client is asked to, and its connection stays."""
+        taker, theirs = self.connection()
+        directlyProvides(taker, IHalfCloseableProtocol)
+        theirs.shutdown(socket.SHUT_WR)
+        self.reactor.doIteration(0)
+        taker.transport.write(b"answer")
+        self.reactor.doIteration(0)
+        self.assertEqual((taker.halves, taker.reasons, theirs.recv(100)), (1, [], b"answer"))
+
+    def test_a_fault_in_taking_bytes_ends_that_connection_alone(self) -> None:
+        """It is logged, and the others of the turn are read."""
+        (bad, one), (good, two) = self.connection(), self.connection()
+        bad.before = self._fail
+        one.send(b"a")
+        two.send(b"b")
+        self.reactor.doIteration(0)
+        self.assertEqual((bad.reasons, good.got), ([Fault], b"b"))
+        self.assertEqual(len(self.flushLoggedErrors(Fault)), 1)
 
     def test_other_reactors_turn_as_they_did(self) -> None:
         """Nothing is put upon one that waits otherwise, or that is a kind of its own."""

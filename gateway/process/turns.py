@@ -9,9 +9,15 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.internet.tcp import Client, Server
 from twisted.logger import Logger
+
+_PLAIN: Final = (Server, Client)
+_IN: Final = 1
+"""EPOLLIN, by itself."""
 
 _log = Logger(namespace="gateway")
 
@@ -30,8 +36,33 @@ def turn(reactor: Any, timeout: float | None) -> None:
     for descriptor, event in reactor._poller.poll(-1 if timeout is None else timeout, len(selectables)):
         selectable = selectables.get(descriptor)
         # One that was ready may be gone by its turn.
-        if selectable is not None:
-            try:
+        if selectable is None:
+            continue
+        try:
+            if event == _IN and type(selectable) in _PLAIN:
+                # Plain TCP that has something to read and nothing else, as nearly always.
+                why = _read(selectable)
+                if why is not None:
+                    reactor._disconnectSelectable(selectable, why, True)
+            else:
                 work(selectable, descriptor, event)
-            except Exception:
-                _log.failure("a connection could not be read, written or closed")
+        except Exception:
+            _log.failure("a connection could not be read, written or closed")
+
+
+def _read(connection: Any) -> Exception | None:
+    """Read a TCP connection once; return why it is over, if it is.  See twisted.internet.tcp.Connection.doRead."""
+    try:
+        data = connection.socket.recv(connection.bufferSize)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return CONNECTION_LOST
+    if not data:
+        return CONNECTION_DONE
+    try:
+        connection.protocol.dataReceived(data)
+    except Exception as error:
+        _log.failure("a connection's bytes could not be taken")
+        return error
+    return None
