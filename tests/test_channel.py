@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
 from gateway.config import Limits
 from gateway.edge.request import LINGER_SECONDS
 from gateway.upstreams.exchange import WireError
@@ -250,3 +254,34 @@ class OldClientTests(SiteCase):
         client = self.begin()
         client.send(CHUNKED.replace(b"1.1", b"1.0"))
         self.is_refusal(client.answer(), 400, "FRAMING_AMBIGUOUS")
+
+
+class ReadingOnTests(SiteCase):
+    """What held a client back is over with the answer at the latest."""
+
+    def pending(self, **changes: Any) -> tuple[Client, Deferred[FakeExchange]]:
+        answer: Deferred[FakeExchange] = Deferred()
+        client = self.begin(answer, **changes)
+        client.post(PATH)
+        return client, answer
+
+    def test_a_client_that_closed_its_half_is_read_again_after_its_answer(self) -> None:
+        """L5: its end, or what it pipelined before, is found only when it is read on."""
+        client, answer = self.pending(answers_half_closed=True)
+        # As the reactor does it.
+        client.transport.pauseProducing()
+        client.protocol.readConnectionLost()
+        self.assertFalse(client.dropped)
+        answer.callback(ok())
+        self.assertEqual(client.transport.producerState, "producing")
+        client.protocol.readConnectionLost()
+        self.assertTrue(client.dropped)
+
+    def test_a_client_that_sent_much_ahead_is_read_again_after_its_answer(self) -> None:
+        """Twisted's channel holds it back when it is more than a little."""
+        client, answer = self.pending()
+        client.send(b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\nX-Much: ")
+        client.send(b"x" * 20_000)
+        self.assertEqual(client.transport.producerState, "paused")
+        answer.callback(ok())
+        self.assertEqual(client.transport.producerState, "producing")

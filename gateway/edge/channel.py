@@ -141,6 +141,9 @@ class PatientChannel(GatewayChannel):
         """Close unless there is something to answer; asked again after each answer.  See IHalfCloseableProtocol."""
         if self.pace.phase is not Phase.ANSWER:
             self.loseConnection()
+            return
+        # It is not read any more, so the end is found, and told of here, when it is read again.
+        self._stands = True
 
     def writeConnectionLost(self) -> None:
         """See IHalfCloseableProtocol."""
