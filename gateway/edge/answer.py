@@ -42,10 +42,12 @@ def head(version: bytes, code: int, fields: Iterable[tuple[bytes, bytes]]) -> by
 
     Names are the gateway's own.  Values may be upstream's: what could begin another line in one becomes a space.
     """
-    lines = [b"%b %d %b" % (version, code, _REASONS.get(code, b"Unknown"))]
-    lines += [b"%b: %b" % (name, value.translate(_BLANKED)) for name, value in fields]
-    lines.append(b"\r\n")
-    return b"\r\n".join(lines)
+    lines = [b"\r\n%b: %b" % field for field in fields]
+    text = b"".join(lines)
+    if len(text) - len(text.translate(None, _CONTROL)) != 2 * len(lines):
+        # Looked for in all values at once, because it is next to never there.
+        text = b"".join([b"\r\n" + line[2:].translate(_BLANKED) for line in lines])
+    return b"%b %d %b%b\r\n\r\n" % (version, code, _REASONS.get(code, b"Unknown"), text)
 
 
 def chunk(data: bytes) -> bytes:

@@ -95,18 +95,18 @@ class _Api:
         call = await self._understood(request, version, model, verb)
         if call.streams:
             request.take_stream()
-        request.journal.requested_model, request.journal.model = call.requested_model, call.model
-        request.journal.session = call.session
-        reply = await self._routing.run(call, request.journal)
+        journal = request.journal
+        journal.requested_model, journal.model, journal.session = call.requested_model, call.model, call.session
+        reply = await self._routing.run(call, journal)
         if isinstance(reply, Live):
-            request.journal.trace_id = reply.first.trace_id
+            journal.trace_id = reply.first.trace_id
             relay = Relay(request, call, reply.stream, self._clock, reply.release, reply.failed)
-            await relay.run(_headers(request.journal))
+            await relay.run(_headers(journal))
         elif isinstance(reply, Whole):
             request.origin = "upstream"
-            request.journal.trace_id = reply.event.trace_id
+            journal.trace_id = reply.event.trace_id
             request.usage, request.finish_reason = gemini.summary(reply.event.data)
-            request.answer(200, reply.event.data, _headers(request.journal))
+            request.answer(200, reply.event.data, _headers(journal))
         else:
             _refused(request, reply)
 
