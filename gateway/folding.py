@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-import attrs
+import msgspec
 
 Piece = bytes | memoryview
 Fold = Sequence[Piece]
@@ -40,8 +40,7 @@ def unfolded(text: Piece, folds: Sequence[Fold]) -> list[Piece]:
     return pieces
 
 
-@attrs.frozen
-class Folded:
+class Folded(msgspec.Struct, frozen=True):
     """A text and what was kept apart from it."""
 
     text: bytes

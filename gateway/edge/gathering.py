@@ -38,10 +38,13 @@ class Gathering:
     def take(self) -> Folded:
         """Return the whole and hold nothing any more."""
         self._flush()
-        blocks, store = self._blocks, self._store
-        folds = tuple(store.between(*fold) for fold in self._folds) if store is not None else ()
+        blocks, store, self._blocks = self._blocks, self._store, []
+        text = blocks[0] if len(blocks) == 1 else b"".join(blocks)
+        if store is None:
+            return Folded(text)
+        folds = tuple(store.between(*fold) for fold in self._folds)
         self.drop()
-        return Folded(blocks[0] if len(blocks) == 1 else b"".join(blocks), folds)
+        return Folded(text, folds)
 
     def drop(self) -> None:
         """Hold nothing any more."""
