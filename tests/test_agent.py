@@ -23,7 +23,7 @@ from zope.interface.verify import verifyObject
 from gateway.upstreams import answers, pool
 from gateway.upstreams.agent import STALE_SECONDS, GatewayAgent
 from gateway.upstreams.answers import BadAnswer
-from gateway.upstreams.bodies import PIECE_BYTES, Chunks, Measured, WholeBody, WrongLength
+from gateway.upstreams.bodies import EAGER_PIECE_BYTES, Chunks, Measured, WholeBody, WrongLength
 from gateway.upstreams.fields import Fields
 
 URL = b"http://127.0.0.1/v1/models/m:generateContent"
@@ -232,7 +232,7 @@ class EarlyAnswerTests(AgentCase):
     """C17: an answer that comes while the request's body is being sent."""
 
     def begun(self) -> tuple[Deferred[Any], Any, SlowTransport]:
-        waiting = self.ask(body=b"x" * (3 * PIECE_BYTES))
+        waiting = self.ask(body=b"x" * (3 * EAGER_PIECE_BYTES))
         protocol = self.reactor.tcpClients[-1][2].buildProtocol(None)
         transport = SlowTransport()
         protocol.makeConnection(transport)
@@ -254,7 +254,7 @@ class EarlyAnswerTests(AgentCase):
         """At once: twenty megabytes that wait for a search for circles would soon be hundreds."""
         gc.disable()
         self.addCleanup(gc.enable)
-        body = WholeBody(b"x" * (3 * PIECE_BYTES))
+        body = WholeBody(b"x" * (3 * EAGER_PIECE_BYTES))
         held = ref(body)
         waiting = self.ask(body=body)
         del body
