@@ -96,6 +96,7 @@ class Gateway(service.Service):
         """Listen, before privileges are dropped; see service.Service."""
         cores.forbid()
         cores.tell_where()
+        starting.forget_sources()
         if self._simulates:
             # What is invented is not kept, and does not get in another simulation's way.
             self._scratch = tempfile.TemporaryDirectory(prefix="antigravity-")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 from pathlib import Path
 
 from twisted.logger import Logger
@@ -54,3 +55,8 @@ def load_standings(keeper: Keeper, owned: bool) -> None:
         raise cannot_start(str(error)) from None
     except OSError as error:
         _log.warn("the standings of the last run cannot be read: {why}", why=str(error))
+
+
+def forget_sources() -> None:
+    """Let go of the source text of what attrs generated, half a megabyte that it keeps for debuggers."""
+    linecache.clearcache()
