@@ -252,8 +252,12 @@ class Simulator(Server):
         return answer.json
 
     async def fault(self, action: str, /, *more: dict[str, Any], match: object = None, **settings: Any) -> int:
-        """Set a fault; ``times``, ``nth`` and such belong to the rule, the rest to the action."""
-        rule: dict[str, Any] = {"match": match or {}}
+        """Set a fault; ``times``, ``nth`` and such belong to the rule, the rest to the action.
+
+        One that counts, and does not say what, counts generations: the daemon asks for lists at times of its own.
+        """
+        counts = {"times", "nth", "each"} & settings.keys()
+        rule: dict[str, Any] = {"match": match or ({"verb": "*enerateContent"} if counts else {})}
         for name in ("times", "nth", "each", "name"):
             if name in settings:
                 rule[name] = settings.pop(name)

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from configparser import RawConfigParser
 from pathlib import Path
@@ -95,7 +96,10 @@ class UnitCase(DaemonCase):
         }
         secret(self.home / "antigravity.yaml", json.dumps(document))
         self.supervisor = Supervisor()
-        port = reactor.listenUNIXDatagram(str(self.home / "notify"), self.supervisor)
+        # The path of a socket may have no more than 107 bytes, and the test's own directory may lie deep.
+        self.sockets = tempfile.TemporaryDirectory(prefix="agw-")
+        self.addCleanup(self.sockets.cleanup)
+        port = reactor.listenUNIXDatagram(f"{self.sockets.name}/notify", self.supervisor)
         self.addCleanup(port.stopListening)
 
     def command(self) -> list[str]:
@@ -111,7 +115,7 @@ class UnitCase(DaemonCase):
         more = {
             "PYTHONPATH": str(REPOSITORY),
             "HOME": "/nonexistent",
-            "NOTIFY_SOCKET": str(self.home / "notify"),
+            "NOTIFY_SOCKET": f"{self.sockets.name}/notify",
             "CREDENTIALS_DIRECTORY": str(self.home / "credentials"),
             "STATE_DIRECTORY": str(self.home / "link"),
             **(environ or {}),
