@@ -180,6 +180,16 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual((bad.reasons, good.got), ([Fault], b"b"))
         self.assertEqual(len(self.flushLoggedErrors(Fault)), 1)
 
+    def test_a_twisted_that_has_other_parts_keeps_its_own_turns(self) -> None:
+        """They are named nowhere in its documentation."""
+        other: Any = EPollReactor()
+        self.addCleanup(other._poller.close)
+        self.addCleanup(other.waker.connectionLost, None)
+        selectables = other.__dict__.pop("_selectables")
+        turns.shorten(other)
+        self.assertNotIn("doIteration", vars(other))
+        other._selectables = selectables
+
     def test_other_reactors_turn_as_they_did(self) -> None:
         """Nothing is put upon one that waits otherwise, or that is a kind of its own."""
         other: Any = MemoryReactorClock()

@@ -19,14 +19,17 @@ _PLAIN: Final = (Server, Client)
 _IN: Final = 1
 """EPOLLIN, by itself."""
 
+_PARTS: Final = ("_poller", "_selectables", "_doReadOrWrite", "_disconnectSelectable")
+
 _log = Logger(namespace="gateway")
 
 
 def shorten(reactor: Any) -> None:
     """Let a reactor that waits by epoll, and no other, turn so."""
     known = sys.modules.get("twisted.internet.epollreactor")
-    # Asked of what is imported: the module exists on Linux alone, and a subclass may do otherwise.
-    if known is not None and type(reactor) is known.EPollReactor:
+    # Asked of what is imported: the module exists on Linux alone, and a subclass may do otherwise.  A Twisted that
+    # names its parts otherwise keeps its own turns.
+    if known is not None and type(reactor) is known.EPollReactor and all(hasattr(reactor, part) for part in _PARTS):
         reactor.doIteration = partial(turn, reactor)
 
 
