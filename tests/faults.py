@@ -289,7 +289,13 @@ FAULTS: Final = {
         differs="There is no .bak beside it: the old file stays until the new one is whole, and what cannot be"
         " read is put aside.",
     ),
-    "P6": Fault("a disk that is full, read-only or broken", "Serves on from memory, and says so.", "P"),
+    "P6": Fault(
+        "a disk that is full, read-only or broken",
+        "Serves on from memory, and says so.",
+        "P",
+        differs="A full disk is a limit on the size of files, and strace's injected errors, rather than a mount that"
+        " only root can make.",
+    ),
     "P7": Fault("a log that is rotated, full or gone", "Reopened; no request fails of it.", "P"),
     "P8": Fault("no more descriptors", "New ones wait or are refused, those under way go on; recovers.", "P"),
     "P9": Fault("no more memory", "503 OVERLOADED before it comes to that.", "P"),
@@ -308,5 +314,10 @@ FAULTS: Final = {
     ),
     "P13": Fault("a fault of our own", "500 in Google's JSON without a traceback, the request's id in both.", "T"),
     "P14": Fault("a blocked reactor", "Measured, with a stack in the log.", "P"),
-    "P15": Fault("SIGPIPE, SIGINT, SIGUSR1, SIGSTOP and SIGCONT", "Survived, or an orderly end.", "P"),
+    "P15": Fault(
+        "SIGPIPE, SIGINT, SIGUSR1, SIGSTOP and SIGCONT",
+        "Survived, or an orderly end; rests go on while the process is stopped.",
+        "P",
+        differs="It is stopped for seconds and not for a minute: the clock is the kernel's either way.",
+    ),
 }  # fmt: skip

@@ -209,6 +209,18 @@ class ReactorTests(WatchCase):
         self.assertEqual((await self.daemon.ask(GENERATE, prompt())).status, 200)
         self.assertEqual((await self.samples())["agw_reactor_blocked_total",], 0)
 
+    async def test_a_rest_goes_on_while_the_process_is_stopped(self) -> None:
+        """After SIGCONT a credential whose rest is over meanwhile is used at once (P15)."""
+        await self.begin()
+        await self.google.fault("status", reason="PER_MINUTE", seconds=1.0, times=1)
+        self.assertEqual((await self.daemon.ask(GENERATE, prompt())).status, 429)
+        pid = self.daemon.child.transport.pid
+        os.kill(pid, signal.SIGSTOP)
+        # The rest, and the fifth of it that may be added.
+        await deferLater(reactor, 1.3)
+        os.kill(pid, signal.SIGCONT)
+        self.assertEqual((await self.daemon.ask(GENERATE, prompt())).status, 200)
+
     async def test_signals_that_mean_nothing_are_survived(self) -> None:
         """SIGPIPE, and SIGUSR1 without a file (P15)."""
         await self.begin()
