@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ BENCH = Path(__file__).resolve().parent
 START_SECONDS = 20.0
 FOREIGN = ("GEMINI_", "GOOGLE_", "LITELLM_", "DATABASE_URL")
 """Variables of the person who runs the bench that would change what is measured."""
+_PORTS = list(range(10_000, 32_000))
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -128,10 +130,17 @@ def run(bench: Callable[[Path, ExitStack], Coroutine[Any, Any, int]]) -> int:
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of loopback that nobody listens on.
+
+    It lies below those that the kernel gives to whoever names none (ip(7), ip_local_port_range), so that no
+    neighbour can be given it before the process that is to have it has started; and no two are the same.
+    """
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            _PORTS.remove(port)
+            return port
 
 
 def start(

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import socket
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ UPSTREAM_KEY = "an-upstream-key"
 START_SECONDS = 30
 STOP_SECONDS = 20
 CLIENT_SECONDS = 180
+
+_PORTS = list(range(10_000, 32_000))
 
 
 class Child(ProcessProtocol):
@@ -140,10 +144,17 @@ class Server:
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port on loopback that nobody listens on.
+
+    It lies below those that the kernel gives to whoever names none (ip(7), ip_local_port_range), so that no
+    neighbour can be given it before the process that is to have it has started; and no two are the same.
+    """
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            _PORTS.remove(port)
+            return port
 
 
 def surroundings(more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -217,9 +228,7 @@ async def start_gateway(reactor: Any, directory: Path, upstreams: Mapping[str, A
     # JSON is YAML.
     secret(directory / "antigravity.yaml", json.dumps(configuration))
     simulated = [] if upstreams else ["--simulate"]
-    child = twistd(
-        reactor, directory, "antigravity", *simulated, "--config", str(directory / "antigravity.yaml")
-    )
+    child = twistd(reactor, directory, "antigravity", *simulated, "--config", str(directory / "antigravity.yaml"))
     return await Server("the gateway", child, f"http://127.0.0.1:{port}").started(reactor, "/healthz")
 
 
