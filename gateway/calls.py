@@ -57,10 +57,9 @@ class Secret:
 class GatewayError(Exception):
     """An error that the gateway itself answers with.
 
-    ``code`` is the HTTP status, ``status`` the name of a google.rpc.Code, ``reason`` the
-    UPPER_SNAKE_CASE reason of its ErrorInfo (domain ``antigravity.gateway``), ``message`` a sentence
-    that says what to do.  ``retry_after_seconds`` becomes Retry-After and RetryInfo.  See AIP-193,
-    https://google.aip.dev/193.
+    ``code`` is the HTTP status, ``status`` the name of a google.rpc.Code, ``reason`` the UPPER_SNAKE_CASE reason of its
+    ErrorInfo (domain ``antigravity.gateway``), ``message`` a sentence that says what to do.  ``retry_after_seconds``
+    becomes Retry-After and RetryInfo.  See AIP-193, https://google.aip.dev/193.
     """
 
     code: int
@@ -233,8 +232,7 @@ class Verdict:
     cool_seconds: float = 0.0
     """How long the blamed pair or base cools; already clamped, without jitter."""
     max_tries: int = 0
-    """How many attempts in one request may end with this verdict's reason before it is passed on; 0 for no
-    limit of its own."""
+    """How many attempts in one request may end with this verdict's reason before it is passed on; 0 for no limit."""
     link: str = ""
     """Where the account's owner must go, if Google says so."""
     other_project: bool = False
@@ -302,6 +300,9 @@ class Journal:
     path: str = ""
     """Without the query, which may hold a key."""
     peer: str = ""
+    key_id: str = ""
+    """Who is calling; empty where nobody was let in, and of what counts against nobody: ``/healthz`` and OPTIONS."""
+    verb: str = ""
     requested_model: str = ""
     model: str = ""
     session: str = ""

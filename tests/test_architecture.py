@@ -25,6 +25,7 @@ LAYERS: list[set[str]] = [
     {"credentials"},
     {"edge"},
     {"dialects", "routing"},
+    {"usage"},
     {"accounts", "process", "upstreams"},
     {"calls", "sse", "splice", "folding", "eager", "config"},
 ]

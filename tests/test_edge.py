@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -11,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.calls import Secret
 from gateway.config import RoutingConfig
+from gateway.edge.keys import identity
 from gateway.operations.journal import LogRecorder
 from gateway.operations.logs import json_line, text_line
 from gateway.routing.catalog import Aliases, Catalog
@@ -175,6 +177,24 @@ class AnswerTests(EdgeCase):
         self.assertEqual((end.usage.prompt, end.usage.total, end.finish_reason), (7, 9, "STOP"))
         self.assertEqual((end.status, end.bytes_in, end.bytes_out), (200, len(BODY), len(usage)))
         self.assertEqual((end.journal.credential, end.journal.upstream), (LABEL, "studio"))
+
+    def test_who_called_and_for_what_is_in_the_journal(self) -> None:
+        """Whom nobody let in is nobody, and what counts against nobody is nobody's; a method that there is not is
+        none.
+        """
+        right, wrong = ("X-Goog-Api-Key", "right-key"), ("X-Goog-Api-Key", "wrong-key")
+        caller = identity(hashlib.sha256(b"right-key").digest())
+        for method, path, header, key_id, verb in (
+            ("POST", PATH, right, caller, "generateContent"),
+            ("POST", PATH.replace("generate", "regenerate"), right, caller, ""),
+            ("POST", PATH, wrong, "", ""),
+            ("GET", "/healthz", right, "", ""),
+        ):
+            with self.subTest(method=method, path=path, header=header):
+                client = self.begin(ok(), keys=("right-key",))
+                client.ask(method, path, BODY if method == "POST" else b"", header)
+                journal = self.world.ended.journal
+                self.assertEqual((journal.key_id, journal.verb), (key_id, verb))
 
     def test_an_embedding_passes_through(self) -> None:
         """As do the further verbs of the table that answer at once."""

@@ -338,6 +338,15 @@ class BreakingTests(RelayCase):
         self.assertTrue(self.exchange.aborted)
         self.assertEqual(self.broken(self.client)["status"], "DEADLINE_EXCEEDED")
 
+    def test_usage_told_just_before_an_error_event_is_counted(self) -> None:
+        """Both may come in one read: it was billed."""
+        self.flowing()
+        self.exchange.send(sse(TWO, rpc_error(503, "UNAVAILABLE", "overloaded")))
+        self.client.leave()
+        end = self.world.ended
+        assert end.usage is not None
+        self.assertEqual((end.usage.prompt, end.usage.candidates, end.reason), (3, 4, "UPSTREAM_ERROR_EVENT"))
+
     def test_an_error_event_of_upstreams_is_passed_on_and_the_connection_dropped(self) -> None:
         """U17: its own bytes, the events before it too; what follows it does not count."""
         self.flowing()

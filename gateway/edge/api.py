@@ -118,6 +118,7 @@ class _Api:
             )
         if not VERBS[verb].served:
             raise _unserved(verb)
+        request.journal.verb = verb
         if not is_model_id(model):
             raise GatewayError(
                 400,

@@ -114,10 +114,7 @@ class Relay:
                 else:
                     self._break(events[:at], shown, "UPSTREAM_ERROR_EVENT")
                 return
-        for event in reversed(events):
-            if b'"usageMetadata"' in event.data:
-                self._request.last_usage = event.data
-                break
+        self._heed_usage(events)
         data = self._encoder.encode(events)
         if data:
             self._request.write(data)
@@ -147,8 +144,15 @@ class Relay:
         """Stop for good: the client's connection is gone."""
         self._stream.abort()
 
+    def _heed_usage(self, events: list[Event]) -> None:
+        for event in reversed(events):
+            if b'"usageMetadata"' in event.data:
+                self._request.last_usage = event.data
+                break
+
     def _break(self, before: list[Event], body: bytes, reason: str) -> None:
         self._broken = True
+        self._heed_usage(before)
         self._request.reason = reason
         self._stream.abort()
         data = self._encoder.encode(before) + self._encoder.failure(body)

@@ -126,6 +126,7 @@ class GatewayRequest(Answering):
             self.shared = gate.origins.headers(head.browser)
         try:
             admitted = gate.judge(head)
+            self.journal.key_id = admitted.key_id if admitted.counts else ""
             self.gateway.room.expect(length or 0)
             if admitted.counts:
                 self.gateway.allowances.enter(admitted.key_id, self.journal.started)
