@@ -1,0 +1,66 @@
+"""The document of the admin API: complete, and true of what the routes answer."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from gateway.operations import admin, openapi
+from gateway.operations.adminroutes import Route
+from gateway.routing.oversight import Oversight
+from tests.test_admin import MODEL, FaceCase
+
+
+class DocumentTests(FaceCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.document = self.get("/v1/openapi.json")
+
+    def operations(self) -> dict[tuple[str, str], Any]:
+        return {
+            (method.upper(), path): operation
+            for path, methods in self.document["paths"].items()
+            for method, operation in methods.items()
+        }
+
+    def test_document_names_every_route_that_is_served(self) -> None:
+        """And none that is not: method and path, as Klein's own map has them."""
+        oversight = Oversight(self.router, {})
+        face = admin.Face([admin.PoolRoutes(oversight, "1", dict)], "1")
+        served = {
+            (method, openapi.template(rule.rule))
+            for rule in face.app.url_map.iter_rules()
+            for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        }
+        self.assertIn(("POST", "/v1/accounts/{upstream}/{name}/disable"), served)
+        self.assertEqual(set(self.operations()), served)
+
+    def test_operations_say_what_they_take_and_give(self) -> None:
+        """A sentence, an id of its own, every value in the path, and answers that refer to what is there."""
+        ids = set()
+        for (_, path), operation in self.operations().items():
+            ids.add(operation["operationId"])
+            self.assertTrue(operation["summary"].endswith("."), path)
+            named = {one["name"] for one in operation.get("parameters", []) if one["in"] == "path"}
+            self.assertEqual(named, set(re.findall(r"{(\w+)}", path)), path)
+            self.assertEqual(set(operation["responses"]), {"200", "4XX", "5XX"})
+        self.assertEqual(len(ids), len(self.operations()))
+        schemas = self.document["components"]["schemas"]
+        references = set(re.findall(r"#/components/schemas/(\w+)", msgspec.json.encode(self.document).decode()))
+        self.assertEqual(references, set(schemas))
+
+    def test_answers_are_as_described(self) -> None:
+        """Each GET, held against the type that its route names."""
+        oversight = Oversight(self.router, {"studio": "aistudio"})
+        loaded = {"configuration": {"loaded": "t", "good": 1, "failed": 0, "last_failure": ""}}
+        routes: list[Route] = admin.Face([admin.PoolRoutes(oversight, "1", lambda: loaded)], "1").routes
+        asked = {
+            "get_accounts_upstream_name": "/v1/accounts/studio/first",
+            "get_explain": f"/v1/explain?model={MODEL}",
+        }
+        for route in routes:
+            if route.method == "GET":
+                found = self.get(asked.get(route.name, route.path))
+                msgspec.convert(found, route.gives)
