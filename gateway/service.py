@@ -171,7 +171,7 @@ class Gateway(service.Service):
         running.composition.start()
         running.composition.keeper.start()
         self._lag.start()
-        turns.shorten(self._reactor)
+        turns.shorten(self._reactor, None if self._logs is None else self._logs.observer)
         self._reactor.callLater(0, self._runs)
         self._tidy()
         for warning in self._config.warnings:

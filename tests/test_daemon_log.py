@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from tests.clients.daemon import Child, free_port, surroundings
@@ -68,6 +69,22 @@ class RotationTests(LogCase):
         answer = await server.ask(GENERATE, prompt("after"))
         await until(lambda: answer.headers["x-request-id"] in log.read_text())
         self.assertNotIn("\0", log.read_text())
+
+
+class EndTests(LogCase):
+    async def test_lines_that_wait_are_written_at_the_end(self) -> None:
+        """Each of the last requests has its line, whichever way the daemon is told to end, and Twisted its own."""
+        for name in ("TERM", "INT"):
+            log = f"gateway.{name}.log"
+            server = await self.begin(f"--logfile={log}")
+            asked = (server.ask(GENERATE, prompt(f"Hello {n}")) for n in range(20))
+            answers = await gatherResults([Deferred.fromCoroutine(one) for one in asked])
+            server.child.signal(name)
+            self.assertTrue(await server.child.ended_within(30, reactor), server.printed)
+            text = (self.home / log).read_text()
+            ids = [answer.headers["x-request-id"] for answer in answers]
+            self.assertEqual({one: text.count(f" {one} 127.0.0.1 POST ") for one in ids}, dict.fromkeys(ids, 1))
+            self.assertIn("Server Shut Down.", text.splitlines()[-1])
 
 
 class DiskTests(LogCase):

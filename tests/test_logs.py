@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Application
@@ -19,7 +21,8 @@ from zope.interface.verify import verifyObject
 
 from gateway.calls import Secret
 from gateway.config import LogConfig
-from gateway.operations.logs import install, observer, syslog_observer, text_line
+from gateway.operations.lines import text_line
+from gateway.operations.logs import WAITING_MOST, install, observer, syslog_observer
 
 NOON = 1767268800.25
 """2026-01-01T12:00:00.250Z"""
@@ -230,6 +233,118 @@ class Observing(SynchronousTestCase):
         self.assertEqual(sent[0][0], syslog.LOG_WARNING)
         self.assertEqual({priority for priority, _ in sent[1:]}, {syslog.LOG_CRIT})
         self.assertFalse([line for _, line in sent if "\n" in line])
+
+
+class Pieces:
+    """A file that keeps what each write gave it."""
+
+    def __init__(self) -> None:
+        self.written: list[list[str]] = []
+
+    def write(self, text: str) -> None:
+        self.written.append([line.partition("gateway.edge: ")[2] for line in text.splitlines()])
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+
+class Unprintable:
+    """What has no text."""
+
+    def __str__(self) -> str:
+        raise ValueError("no")
+
+
+class Gathering(SynchronousTestCase):
+    """The lines of a turn go out together, and none is lost for it."""
+
+    def setUp(self) -> None:
+        self.out = Pieces()
+        self.observer = observer(self.out, "debug", "text")
+        self.observer.gather()
+
+    def test_lines_of_a_turn_are_one_write(self) -> None:
+        """In their order, when the turn is over; a turn without lines writes nothing."""
+        self.observer(event("one"))
+        self.observer(event("two", LogLevel.debug))
+        self.assertEqual(self.out.written, [])
+        self.observer.let_out()
+        self.observer.let_out()
+        self.assertEqual(self.out.written, [["one", "two"]])
+
+    def test_what_is_urgent_waits_for_nothing(self) -> None:
+        """A warning and what is worse is written when it comes, behind what came before it."""
+        for level in (LogLevel.warn, LogLevel.error, LogLevel.critical):
+            self.observer(event("before"))
+            self.observer(event("urgent", level))
+        self.assertEqual(self.out.written, [["before", "urgent"]] * 3)
+
+    def test_a_long_turn_writes_now_and_then(self) -> None:
+        """No more waits than is said."""
+        for number in range(WAITING_MOST + 1):
+            self.observer(event("{number}", number=number))
+        self.assertEqual(self.out.written, [[str(number) for number in range(WAITING_MOST)]])
+
+    def test_other_threads_do_not_wait(self) -> None:
+        """The reactor may be at rest, and its turn be long in coming."""
+        thread = threading.Thread(target=self.observer, args=(event("elsewhere"),))
+        thread.start()
+        thread.join()
+        self.assertEqual(self.out.written, [["elsewhere"]])
+
+    def test_at_the_end_nothing_waits_any_more(self) -> None:
+        """What waited is written, and what comes behind it at once."""
+        self.observer(event("waits"))
+        self.observer.at_once()
+        self.observer(event("last"))
+        self.assertEqual(self.out.written, [["waits"], ["last"]])
+
+    def test_one_that_has_no_text_costs_no_other(self) -> None:
+        """An event that cannot be formatted is lost by itself."""
+        self.observer(event("one"))
+        self.observer({**event("two"), "log_namespace": Unprintable()})
+        self.observer(event("three"))
+        self.observer.let_out()
+        self.assertEqual(self.out.written, [["one", "three"]])
+
+    def test_a_full_disk_does_not_reach_the_reactor(self) -> None:
+        """A turn whose lines cannot be written goes on."""
+        broken = observer(Broken(), "info", "text")
+        broken.gather()
+        broken(event("lost"))
+        broken.let_out()
+
+    def test_syslog_gets_each_at_its_own_priority(self) -> None:
+        """There a line is a message, whatever it waits with."""
+        import syslog
+
+        sent: list[tuple[int, str]] = []
+        to_syslog = syslog_observer("trial", "debug", "text", lambda *line: sent.append(line))
+        to_syslog.gather()
+        for level in (LogLevel.debug, LogLevel.info):
+            to_syslog(event("x", level))
+        self.assertEqual(sent, [])
+        to_syslog.let_out()
+        self.assertEqual([priority for priority, _ in sent], [syslog.LOG_DEBUG, syslog.LOG_INFO])
+
+    def test_what_waits_is_written_before_the_log_changes(self) -> None:
+        """By the rules under which it came, and into the file of its time."""
+        path = Path(self.mktemp())
+        log = install(Application("trial"), LogConfig("debug", "text"), {"logfile": str(path)})
+        assert log is not None
+        log.observer.gather()
+        log.observer(event("one"))
+        log.follow(LogConfig("debug", "json"))
+        log.observer(event("two"))
+        log.reopen()
+        kept = path.with_name("renamed")
+        path.rename(kept)
+        log.observer(event("three"))
+        log.observer.let_out()
+        first, second = kept.read_text().splitlines()
+        self.assertTrue(first.endswith(": one"))
+        self.assertEqual(json.loads(second)["message"], "two")
+        self.assertEqual(json.loads(path.read_text())["message"], "three")
 
 
 class Installing(SynchronousTestCase):

@@ -75,6 +75,24 @@ class Taker(Protocol):
         self.reasons.append(reason.type)
 
 
+class Leavings:
+    """Leaves things for the ends of turns."""
+
+    def __init__(self) -> None:
+        self.left: list[str] = []
+        self.done: list[str] = []
+
+    def gather(self) -> None:
+        """It always does."""
+
+    def let_out(self) -> None:
+        self.done += self.left
+        self.left.clear()
+
+    def at_once(self) -> None:
+        """Nobody ends here."""
+
+
 class TurnTests(SynchronousTestCase):
     """A reactor that nobody runs is given single turns."""
 
@@ -179,6 +197,18 @@ class TurnTests(SynchronousTestCase):
         self.reactor.doIteration(0)
         self.assertEqual((bad.reasons, good.got), ([Fault], b"b"))
         self.assertEqual(len(self.flushLoggedErrors(Fault)), 1)
+
+    def test_what_a_turn_left_is_done_before_the_next_one_waits(self) -> None:
+        """Connections leave something when they are read; it is done once, in front of the next look at them."""
+        gathers = Leavings()
+        turns.shorten(self.reactor, gathers)
+        for taker, theirs in (self.connection(), self.connection()):
+            taker.before = lambda: gathers.left.append("something")
+            theirs.send(b"a")
+        self.reactor.doIteration(0)
+        self.assertEqual((gathers.left, gathers.done), (["something"] * 2, []))
+        self.reactor.doIteration(0)
+        self.assertEqual((gathers.left, gathers.done), ([], ["something"] * 2))
 
     def test_a_twisted_that_has_other_parts_keeps_its_own_turns(self) -> None:
         """They are named nowhere in its documentation."""

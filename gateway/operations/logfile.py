@@ -10,9 +10,9 @@ MODE = 0o640
 class LogFile:
     """Text appended to a file.
 
-    Before each line it is looked whether the name still leads to the file, so a rename rotates it; ``reopen`` is for
-    who wants to be sure of the moment.  Every line goes out in one write at the file's end, wherever that is, so a
-    file that is cut to nothing (``copytruncate``) begins anew at its beginning.
+    Before each write it is looked whether the name still leads to the file, so a rename rotates it; ``reopen`` is for
+    who wants to be sure of the moment.  Every line goes out whole, with others or by itself, at the file's end,
+    wherever that is, so a file that is cut to nothing (``copytruncate``) begins anew at its beginning.
     """
 
     def __init__(self, path: str) -> None:
@@ -23,7 +23,7 @@ class LogFile:
         self._file = self._opened()
 
     def write(self, text: str) -> None:
-        """Append a line; raises OSError where that fails.  What follows a line that went out in part begins anew."""
+        """Append whole lines; raises OSError where that fails.  What follows one that went out in part begins anew."""
         if self._moved():
             self.reopen()
         data = text.encode("utf-8", "backslashreplace")

@@ -7,38 +7,34 @@ Twistd builds its own observer only where the application has none, so ours has 
 
 from __future__ import annotations
 
-import enum
-import json
-import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
-from functools import lru_cache
-from string import Formatter
+from collections.abc import Callable, Mapping, Sequence
+from threading import get_ident
 from typing import Any, Protocol
 
 import attrs
-from twisted.logger import ILogObserver, LogEvent, formatEvent
+from twisted.logger import ILogObserver, LogEvent
 from twisted.python.components import Componentized
 from zope.interface import implementer
 
-from gateway.calls import Secret
 from gateway.config import LogConfig
+from gateway.operations.lines import json_line, text_line
 from gateway.operations.logfile import LogFile
 
 DEFAULT_LOG_FILE = "twistd.log"
 
+WAITING_MOST = 64
+"""How many events wait at most for the end of a turn."""
+
 _ORDER = ("debug", "info", "warn", "error", "critical")
 _RANKS = {name: rank for rank, name in enumerate(_ORDER)}
-_OURS = ("time", "level", "logger", "message", "failure")
-"""The members of a JSON line that no field of an event replaces."""
-
-_LEGACY = ("system", "format", "isError", "why", "logLevel", "debug", "printed", "syslogPriority")
-"""What twisted.python.log adds to events that pass through it."""
-
-_DEEPEST = 5
+_URGENT = _RANKS["warn"]
+"""From here on an event waits for nothing."""
 _SYSLOG_PRIORITIES = {"debug": "LOG_DEBUG", "info": "LOG_INFO", "warn": "LOG_WARNING", "error": "LOG_ERR"}
+
+Lines = Sequence[tuple[str, str]]
+"""The level's name of each, and its text, which ends with a newline."""
 
 
 class Sink(Protocol):
@@ -54,12 +50,14 @@ class Sink(Protocol):
 @implementer(ILogObserver)
 @attrs.define(eq=False)
 class LineObserver:
-    """Formats the events from a level on and hands each one on; never raises."""
+    """Formats the events from a level on and hands them on, each at once or those of a turn together; never raises."""
 
-    _emit: Callable[[str, str], object]
-    """Takes the level's name and the text, which ends with a newline."""
+    _emit: Callable[[Lines], object]
     _lowest: int
     _format: Callable[[LogEvent, str], str]
+    _waiting: list[tuple[LogEvent, str]] = attrs.field(factory=list)
+    _thread: int = 0
+    """Whose events wait while they are gathered: others' find no turn that ends.  0, nobody's, while they are not."""
 
     def level(self, lowest: str) -> None:
         """Write events from this level on."""
@@ -69,17 +67,50 @@ class LineObserver:
         """Write them in this format."""
         self._format = _FORMATS[name]
 
+    def gather(self) -> None:
+        """Let the events of this thread wait for ``let_out``, which whoever calls this promises to call soon.
+
+        To write is what a line costs most.  What is urgent waits for nothing, and nothing waits behind it.
+        """
+        self._thread = get_ident()
+
+    def let_out(self) -> None:
+        """Write what waits."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self._write(waiting)
+
+    def at_once(self) -> None:
+        """Write what waits, and from now on every event when it comes."""
+        self._thread = 0
+        self.let_out()
+
     def __call__(self, event: LogEvent) -> None:
-        """Write one event.  A full disk or a closed pipe loses it, and costs nobody else anything."""
+        """Take one event.  A full disk or a closed pipe loses it, and costs nobody else anything."""
         level = getattr(event.get("log_level"), "name", "info")
         if level not in _RANKS:
             level = "info"
-        if _RANKS[level] < self._lowest:
+        rank = _RANKS[level]
+        if rank < self._lowest:
             return
+        if get_ident() != self._thread:
+            self._write([(event, level)])
+            return
+        self._waiting.append((event, level))
+        if rank >= _URGENT or len(self._waiting) >= WAITING_MOST:
+            self.let_out()
+
+    def _write(self, events: Sequence[tuple[LogEvent, str]]) -> None:
+        lines = []
+        for event, level in events:
+            try:
+                lines.append((level, self._format(event, level)))
+            except Exception:  # noqa: S112
+                # Who logs is serving a client; there is nowhere left to report this to.
+                continue
         try:
-            self._emit(level, self._format(event, level))
+            self._emit(lines)
         except Exception:  # noqa: S110
-            # Who logs is serving a client; there is nowhere left to report this to.
             pass
 
 
@@ -89,7 +120,8 @@ def observer(out: Sink, level: str, format: str) -> LineObserver:
     ``level`` is debug, info, warn or error; ``format`` is text, json, or auto, which is text.
     """
 
-    def emit(_level: str, text: str) -> None:
+    def emit(lines: Lines) -> None:
+        text = "".join([text for _, text in lines])
         try:
             try:
                 out.write(text)
@@ -114,10 +146,11 @@ def syslog_observer(prefix: str, level: str, format: str, send: Callable[[int, s
     """Return an observer that passes each line of an event to ``send(priority, line)``."""
     import syslog
 
-    def emit(name: str, text: str) -> None:
-        priority = getattr(syslog, _SYSLOG_PRIORITIES.get(name, "LOG_CRIT"))
-        for line in text.splitlines():
-            send(priority, line)
+    def emit(lines: Lines) -> None:
+        for name, text in lines:
+            priority = getattr(syslog, _SYSLOG_PRIORITIES.get(name, "LOG_CRIT"))
+            for line in text.splitlines():
+                send(priority, line)
 
     syslog.openlog(prefix, 0, syslog.LOG_USER)
     return _observer(emit, level, format)
@@ -132,11 +165,13 @@ class Log:
 
     def follow(self, config: LogConfig) -> None:
         """Write what ``config`` says, as it says, from now on."""
+        self.observer.let_out()
         self.observer.level(config.level)
         self.observer.format(config.format)
 
     def reopen(self) -> None:
         """Begin the file anew, if it is one that was renamed."""
+        self.observer.let_out()
         if self.file is not None:
             self.file.reopen()
 
@@ -155,30 +190,6 @@ def install(application: Componentized, config: LogConfig, options: Mapping[str,
     return log
 
 
-def text_line(event: LogEvent, level: str) -> str:
-    """Return an event as ``time level logger: message``; a failure's lines follow, indented."""
-    line = _escaped(f"{_time(event)} {level} {_logger(event)}: {_message(event)}")
-    if "log_failure" not in event and "isError" not in event:
-        return line + "\n"
-    lines = [line, *(f"    {_escaped(more)}" for more in _failure(event).split("\n") if more)]
-    return "\n".join(lines) + "\n"
-
-
-def json_line(event: LogEvent, level: str) -> str:
-    """Return an event as one JSON object on one line."""
-    entry: dict[str, Any] = {
-        "time": _time(event),
-        "level": level,
-        "logger": _text(_logger(event)),
-        "message": _text(_message(event)),
-    }
-    entry.update(_fields(event))
-    failure = _failure(event)
-    if failure:
-        entry["failure"] = _text(failure)
-    return json.dumps(entry, allow_nan=False) + "\n"
-
-
 _FORMATS: Mapping[str, Callable[[LogEvent, str], str]] = {
     "auto": text_line,
     "text": text_line,
@@ -186,7 +197,7 @@ _FORMATS: Mapping[str, Callable[[LogEvent, str], str]] = {
 }
 
 
-def _observer(emit: Callable[[str, str], object], level: str, format: str) -> LineObserver:
+def _observer(emit: Callable[[Lines], object], level: str, format: str) -> LineObserver:
     return LineObserver(emit, _ORDER.index(level), _FORMATS[format])
 
 
@@ -205,110 +216,3 @@ def _chosen(config: LogConfig, options: Mapping[str, Any]) -> Log:
     except OSError as error:
         raise SystemExit(f"the log file cannot be opened: {error}") from None
     return Log(observer(file, config.level, config.format), file)
-
-
-def _logger(event: LogEvent) -> str:
-    namespace = str(event.get("log_namespace") or "-")
-    # What still comes through twisted.python.log is Twisted's own.
-    return "twisted" if namespace == "log_legacy" else namespace
-
-
-def _time(event: LogEvent) -> str:
-    whole, part = divmod(int((event.get("log_time") or 0.0) * 1000), 1000)
-    return f"{_second(whole)}.{part:03d}Z"
-
-
-@lru_cache(maxsize=8)
-def _second(second: int) -> str:
-    """Return a moment in UTC without its fraction; many lines fall into one second."""
-    return datetime.fromtimestamp(second, UTC).isoformat().removesuffix("+00:00")
-
-
-def _message(event: LogEvent) -> str:
-    if event.get("isError") and "failure" in event:
-        # twisted.python.log makes the whole traceback the message; it comes once, as the failure.
-        return str(event.get("why") or "Unhandled Error")
-    template = event.get("log_format")
-    if type(template) is str and _plain_format(template):
-        try:
-            return template.format_map(event).strip()
-        except Exception:
-            # Twisted says in its place what is wrong with the event.
-            return formatEvent(event).strip()
-    return formatEvent(event).strip()
-
-
-@lru_cache(maxsize=256)
-def _plain_format(template: str) -> bool:
-    """Say whether a format needs nothing but Python's own formatting; else Twisted has to read it.
-
-    Twisted's own formatting of a line costs several times what the line is about.  It also knows calls, attributes,
-    items and conversions; formats that have none of these mean here what they mean there.
-    """
-    try:
-        parts = [(name or "", spec or "", change) for _, name, spec, change in Formatter().parse(template)]
-    except ValueError:
-        return False
-    return not any(change or "{" in spec or (name and not name.isidentifier()) for name, spec, change in parts)
-
-
-def _failure(event: LogEvent) -> str:
-    failure = event.get("log_failure")
-    if failure is None and event.get("isError"):
-        failure = event.get("failure")
-    if failure is None:
-        return ""
-    try:
-        # Without detail="verbose": local variables hold prompts and tokens.
-        return str(failure.getTraceback()).strip("\n")
-    except Exception:
-        return f"{getattr(failure, 'type', 'an exception')} whose traceback cannot be shown"
-
-
-def _fields(event: LogEvent) -> Iterator[tuple[str, Any]]:
-    legacy = _LEGACY if "isError" in event else ()
-    for name, value in event.items():
-        if name.startswith("log_") or name in _OURS or name in legacy:
-            continue
-        plain = _plain(value, 0)
-        if plain is not _NOT_PLAIN:
-            yield _text(name), plain
-
-
-_NOT_PLAIN = object()
-
-
-def _plain(value: object, depth: int) -> Any:
-    """Return what JSON can show of a value, or _NOT_PLAIN."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, enum.Enum):
-        return _plain(value.value, depth)
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    if isinstance(value, Secret):
-        return "..."
-    if depth < _DEEPEST and isinstance(value, (list, tuple)):
-        return [item for item in (_plain(one, depth + 1) for one in value) if item is not _NOT_PLAIN]
-    if depth < _DEEPEST and isinstance(value, Mapping):
-        shown = {_text(str(name)): _plain(one, depth + 1) for name, one in value.items()}
-        return {name: one for name, one in shown.items() if one is not _NOT_PLAIN}
-    return _NOT_PLAIN
-
-
-def _text(value: str) -> str:
-    """Return text that UTF-8 can carry."""
-    return value.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _escaped(value: str) -> str:
-    """Return text on one line: what a terminal or a reader of lines would act on is shown as an escape."""
-    if value.isprintable():
-        return value
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in value)

@@ -3,13 +3,16 @@
 Twisted reads and writes every connection within a context that names it for ``twisted.python.log``: nine calls of
 functions around each read, a tenth of what a request costs and a fifth of what an event does.  Nobody here logs by
 that module, so nobody looks at the context.
+
+Such a turn has an end that others can wait for, as the log does: its lines go out together.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.tcp import Client, Server
@@ -24,17 +27,44 @@ _PARTS: Final = ("_poller", "_selectables", "_doReadOrWrite", "_disconnectSelect
 _log = Logger(namespace="gateway")
 
 
-def shorten(reactor: Any) -> None:
-    """Let a reactor that waits by epoll, and no other, turn so."""
+class Gathers(Protocol):
+    """What can leave something for the end of a turn."""
+
+    def gather(self) -> None:
+        """Begin to: the reactor turns."""
+
+    def let_out(self) -> None:
+        """Do what was left."""
+
+    def at_once(self) -> None:
+        """Do what was left, and leave nothing any more: the reactor has ended."""
+
+
+def shorten(reactor: Any, gathers: Gathers | None = None) -> None:
+    """Let a reactor that waits by epoll, and no other, turn so, and ``gathers`` leave things for its turns' ends."""
     known = sys.modules.get("twisted.internet.epollreactor")
     # Asked of what is imported: the module exists on Linux alone, and a subclass may do otherwise.  A Twisted that
     # names its parts otherwise keeps its own turns.
-    if known is not None and type(reactor) is known.EPollReactor and all(hasattr(reactor, part) for part in _PARTS):
-        reactor.doIteration = partial(turn, reactor)
+    if known is None or type(reactor) is not known.EPollReactor or not all(hasattr(reactor, part) for part in _PARTS):
+        return
+    if gathers is None:
+        reactor.doIteration = partial(turn, reactor, _nothing)
+    else:
+        reactor.doIteration = partial(turn, reactor, gathers.let_out)
+        reactor.callWhenRunning(gathers.gather)
+        reactor.addSystemEventTrigger("after", "shutdown", gathers.at_once)
 
 
-def turn(reactor: Any, timeout: float | None) -> None:
-    """Wait for what is ready and let it be read or written; see EPollReactor.doPoll."""
+def _nothing() -> None:
+    pass
+
+
+def turn(reactor: Any, let_out: Callable[[], object], timeout: float | None) -> None:
+    """Wait for what is ready and let it be read or written; see EPollReactor.doPoll.
+
+    What the last turn left, and the timers since, is let out first: nothing waits while the reactor does.
+    """
+    let_out()
     selectables, work = reactor._selectables, reactor._doReadOrWrite
     for descriptor, event in reactor._poller.poll(-1 if timeout is None else timeout, len(selectables)):
         selectable = selectables.get(descriptor)
