@@ -34,6 +34,7 @@ from twisted.web.iweb import IResponse
 from gateway.calls import HttpRequest
 from gateway.folding import unfolded
 from gateway.upstreams.bodies import WholeBody
+from gateway.upstreams.deadlines import Deadlines
 from gateway.upstreams.exchange import Receiver, WireError
 from gateway.upstreams.fields import Fields
 from gateway.upstreams.response import WHOLE, Response
@@ -64,6 +65,9 @@ class TreqWire:
     _clock: IReactorTime
     _clients: Mapping[str, HTTPClient] = attrs.field(factory=dict)
     """By upstream, where it has a client of its own."""
+    _deadlines: Deadlines = attrs.field(
+        init=False, default=attrs.Factory(lambda wire: Deadlines(wire._clock), takes_self=True)
+    )
 
     async def open(self, request: HttpRequest, first_byte_seconds: float, upstream: str = "") -> TreqExchange:
         """Send a request and return its answer's head; raises WireError."""
@@ -75,31 +79,20 @@ class TreqWire:
             data=WholeBody(*unfolded(request.body, request.folds)) if request.folds else request.body,
             unbuffered=True,
         )
-        timed_out = False
-
-        def give_up() -> None:
-            nonlocal timed_out
-            timed_out = True
-            waiting.cancel()
-
-        timer = self._clock.callLater(first_byte_seconds, give_up)
+        self._deadlines.begin(waiting, first_byte_seconds)
         try:
             response = await waiting
-        except CancelledError:
-            if timed_out:
+        except BaseException as error:
+            if not self._deadlines.end(waiting):
                 raise WireError("timeout-first-byte") from None
-            raise
-        except Exception as error:
-            if timed_out:
-                raise WireError("timeout-first-byte") from None
+            if not isinstance(error, Exception) or isinstance(error, CancelledError):
+                raise
             if any(isinstance(cause, _CANCELLED) for cause in _causes(error)):
                 # Twisted ends a cancelled request with ConnectingCancelledError while it connects, and with
                 # ResponseNeverReceived once it has been sent.
                 raise CancelledError from None
             raise WireError(_kind(error), type(error).__name__) from None
-        finally:
-            if timer.active():
-                timer.cancel()
+        self._deadlines.end(waiting)
         return TreqExchange(response, self._clock)
 
 
