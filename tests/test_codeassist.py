@@ -38,12 +38,15 @@ class EnvelopeTests(SynchronousTestCase):
     """The request."""
 
     def test_tutorials_envelope_byte_for_byte(self) -> None:
-        """Profile ``antigravity``; the client's values keep every byte."""
-        self.assertEqual(
-            prepared(b' { "contents" : ' + VALUE + b' , "labels":{ } } ').body,
-            b'{"project":"proj-1","requestId":"req-1","request":{"contents":' + VALUE + b',"labels":{ }},"model":"m",'
-            b'"userAgent":"' + AGENT + b'","requestType":"agent"}',
-        )
+        """Profile ``antigravity``; the client's object keeps every byte, and its values do where a member goes."""
+        body = b' { "contents" : ' + VALUE + b' , "labels":{ } } '
+        without = body.replace(b'{ "contents"', b'{ "model": "x", "contents"')
+        for given, request in ((body, body), (without, b'{"contents":' + VALUE + b',"labels":{ }}')):
+            self.assertEqual(
+                prepared(given).body,
+                b'{"project":"proj-1","requestId":"req-1","request":' + request + b',"model":"m",'
+                b'"userAgent":"' + AGENT + b'","requestType":"agent"}',
+            )
 
     def test_command_lines_envelope_byte_for_byte(self) -> None:
         """Profile ``gemini-cli``, with the session where there is one."""

@@ -205,8 +205,7 @@ class GatewayAgent:
             origin = heads.address(uri).origin
             line = self._lines.get(origin) or self._line(origin)
             length: Any = 0 if bodyProducer is None else bodyProducer.length
-            framing = heads.framing(method, None if length is UNKNOWN_LENGTH else length)
-            head = heads.head(method, uri, pairs_of(headers), framing)
+            head = heads.head(method, uri, pairs_of(headers), None if length is UNKNOWN_LENGTH else length)
         except heads.BadRequest:
             return fail(Failure())
         sent = Sent(method, uri, headers if headers is not None else Headers())

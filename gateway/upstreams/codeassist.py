@@ -9,7 +9,7 @@ from typing import ClassVar
 import msgspec
 
 from gateway import splice
-from gateway.calls import Call, Credential, Event, GatewayError, HttpRequest, Secret
+from gateway.calls import Call, Credential, Event, GatewayError, Headers, HttpRequest, Secret
 from gateway.config.values import EnvelopeConfig, UpstreamConfig
 from gateway.upstreams.durations import timestamp
 from gateway.upstreams.models import Figure, Model
@@ -63,45 +63,57 @@ _ENVELOPE_ONLY = ("traceId", "metadata")
 _SEARCH_TOOLS = {"googleSearch", "google_search", "googleSearchRetrieval", "google_search_retrieval"}
 
 
-_Request = dict[str, msgspec.Raw]
-_Members = Sequence[tuple[str, bytes]]
+_TOUCHED = frozenset({"model", *_CAMEL})
+"""Members that are not passed on as they are."""
+
+_Request = Mapping[str, msgspec.Raw]
 
 
-def _antigravity(call: Call, project: str, request: _Request, envelope: EnvelopeConfig) -> _Members:
+def _antigravity(call: Call, project: str, request: _Request, envelope: EnvelopeConfig) -> bytes:
     if "image" in call.model:
         kind = "image_gen"
     else:
         kind = "web_search" if "tools" in request and _searches(request["tools"]) else envelope.request_type
-    return (
-        ("project", _constant(project)),
-        ("requestId", splice.string(call.request_id)),
-        ("request", splice.join(request.items())),
-        ("model", _constant(call.model)),
-        ("userAgent", _constant(envelope.user_agent or USER_AGENT)),
-        ("requestType", _constant(kind)),
-    )
+    before, after = _wrapping(project, call.model, envelope.user_agent or USER_AGENT, kind)
+    return b"".join((before, splice.string(call.request_id), b',"request":', _passed_on(call, request), after))
 
 
-def _gemini_cli(call: Call, project: str, request: _Request, envelope: EnvelopeConfig) -> _Members:
-    members: dict[str, bytes | msgspec.Raw] = dict(request)
+@lru_cache(maxsize=256)
+def _wrapping(project: str, model: str, user_agent: str, kind: str) -> tuple[bytes, bytes]:
+    """Return what of an envelope stands before the request's id, and what stands after the request."""
+    after = {"model": model, "userAgent": user_agent, "requestType": kind}
+    return b'{"project":%b,"requestId":' % splice.string(project), b"," + msgspec.json.encode(after)[1:]
+
+
+def _gemini_cli(call: Call, project: str, request: _Request, envelope: EnvelopeConfig) -> bytes:
+    inner = _passed_on(call, request)
     if call.session:
+        members: dict[str, bytes | msgspec.Raw] = dict(splice.members(inner))
         members["session_id"] = splice.string(call.session)
-    return (
-        ("model", _constant(call.model)),
-        ("project", _constant(project)),
-        ("user_prompt_id", splice.string(call.request_id)),
-        ("request", splice.join(members.items())),
+        inner = splice.join(members.items())
+    return splice.join(
+        (
+            ("model", splice.string(call.model)),
+            ("project", splice.string(project)),
+            ("user_prompt_id", splice.string(call.request_id)),
+            ("request", inner),
+        )
     )
 
 
-_constant = lru_cache(maxsize=256)(splice.string)
-"""A JSON string that comes again and again."""
+def _passed_on(call: Call, request: _Request) -> bytes:
+    """Return the client's body as upstream wants it within the envelope; as nearly all come, it is the very same."""
+    if _TOUCHED.isdisjoint(request):
+        return call.body
+    rest = {name: value for name, value in request.items() if name != "model"}
+    return splice.join(splice.renamed(rest, _CAMEL).items())
 
-PROFILES: Mapping[str, Callable[[Call, str, _Request, EnvelopeConfig], _Members]] = {
+
+PROFILES: Mapping[str, Callable[[Call, str, _Request, EnvelopeConfig], bytes]] = {
     "antigravity": _antigravity,
     "gemini-cli": _gemini_cli,
 }
-"""What makes the envelope's members in order, by the configuration's ``envelope.profile``."""
+"""What makes the envelope, by the configuration's ``envelope.profile``."""
 
 
 class CodeAssist:
@@ -114,15 +126,12 @@ class CodeAssist:
 
     def prepare(self, call: Call, base: str, credential: Credential, token: Secret) -> HttpRequest:
         """Return the request in its envelope; raises GatewayError for a countTokens without contents."""
-        parts = splice.members(call.body) if call.members is None else dict(call.members)
+        parts = splice.members(call.body) if call.members is None else call.members
         if call.verb == "countTokens":
             body = _count_body(call, parts)
         else:
-            parts.pop("model", None)
-            members = PROFILES[self._envelope.profile]
-            body = splice.join(members(call, credential.project, splice.renamed(parts, _CAMEL), self._envelope))
-        suffix = "?alt=sse" if call.streams else ""
-        return self._post(f"{base}:{call.verb}{suffix}", token, body)
+            body = PROFILES[self._envelope.profile](call, credential.project, parts, self._envelope)
+        return self._post(base, f"{call.verb}?alt=sse" if call.streams else call.verb, token, body)
 
     def unwrap(self, data: bytes) -> Event:
         """Return what ``response`` holds, or the answer as it is where there is none; see Upstream."""
@@ -152,7 +161,7 @@ class CodeAssist:
     def listing(self, base: str, credential: Credential, token: Secret, page: str) -> HttpRequest | None:
         """Return the ``fetchAvailableModels`` request; see Upstream."""
         body = splice.join([("project", splice.string(credential.project))])
-        return self._post(f"{base}:fetchAvailableModels", token, body)
+        return self._post(base, "fetchAvailableModels", token, body)
 
     def listed(self, body: bytes) -> tuple[Sequence[Model], str]:
         """Read a ``fetchAvailableModels`` answer; raises msgspec.DecodeError."""
@@ -171,7 +180,7 @@ class CodeAssist:
     def quota(self, base: str, credential: Credential, token: Secret) -> Sequence[HttpRequest]:
         """Return the requests that ask what is left of an account's quota; see kinds.Metered."""
         body = splice.join([("project", splice.string(credential.project))])
-        return [self._post(f"{base}:{verb}", token, body) for verb in ("retrieveUserQuota", "fetchAvailableModels")]
+        return [self._post(base, verb, token, body) for verb in ("retrieveUserQuota", "fetchAvailableModels")]
 
     def figures(self, body: bytes) -> Sequence[Figure]:
         """Read the answer to one of these; raises msgspec.DecodeError."""
@@ -185,12 +194,18 @@ class CodeAssist:
             if name and one.remaining_fraction is not None
         ]
 
-    def _post(self, url: str, token: Secret, body: bytes) -> HttpRequest:
-        authorization = (b"authorization", b"Bearer " + token.reveal().encode("latin-1"))
-        user_agent = self._envelope.user_agent or USER_AGENT
-        return HttpRequest(
-            b"POST", url.encode("ascii"), (*json_headers(user_agent), authorization), body
-        )
+    def _post(self, base: str, method: str, token: Secret, body: bytes) -> HttpRequest:
+        return HttpRequest(b"POST", _url(base, method), _headers(self._envelope.user_agent or USER_AGENT, token), body)
+
+
+@lru_cache(maxsize=256)
+def _url(base: str, method: str) -> bytes:
+    return f"{base}:{method}".encode("ascii")
+
+
+@lru_cache(maxsize=1024)
+def _headers(user_agent: str, token: Secret) -> Headers:
+    return (*json_headers(user_agent), (b"authorization", b"Bearer " + token.reveal().encode("latin-1")))
 
 
 def _bare(data: bytes) -> bytes:
@@ -202,7 +217,7 @@ def _bare(data: bytes) -> bytes:
     return splice.join(rest.items()) if rest else b""
 
 
-def _count_body(call: Call, parts: dict[str, msgspec.Raw]) -> bytes:
+def _count_body(call: Call, parts: Mapping[str, msgspec.Raw]) -> bytes:
     nested = parts.get("generateContentRequest") or parts.get("generate_content_request")
     if nested is not None:
         try:

@@ -66,36 +66,32 @@ def address(url: bytes) -> Address:
     return Address(Origin(scheme == b"https", host, port), netloc, target)
 
 
-def framing(method: bytes, length: int | None) -> Pairs:
-    """Return the fields that say where the body ends; ``length`` is None where nobody knows it yet."""
-    if length is None:
-        return ((b"Transfer-Encoding", b"chunked"),)
-    if length or method in WITH_BODY:
-        return ((b"Content-Length", b"%d" % length),)
-    return ()
-
-
-@lru_cache(maxsize=URLS_MOST)
-def _start(method: bytes, url: bytes, names_host: bool) -> bytes:
-    if not _TOKEN.match(method):
-        raise BadRequest("this is no method")
-    to = address(url)
-    line = b"%s %s HTTP/1.1" % (method, to.target)
-    return line if names_host else line + b"\r\nHost: %s" % to.netloc
-
-
-def head(method: bytes, url: bytes, fields: Pairs, more: Pairs) -> bytes:
-    """Return a request's head; ``fields`` are the sender's, ``more`` those that frame the body.
+def head(method: bytes, url: bytes, fields: Pairs, length: int | None) -> bytes:
+    """Return a request's head; ``fields`` are the sender's, ``length`` is the body's, None where nobody knows it yet.
 
     A line break within a value becomes a space, for nothing that is sent may begin a field of its own.  Raises
     BadRequest.
     """
-    lines = [b"\r\n%b: %b" % field for field in (*fields, *more)]
+    lead = _lead(method, url, fields if type(fields) is tuple else tuple(fields))
+    if length is None:
+        return lead + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+    if length or method in WITH_BODY:
+        return b"%b\r\nContent-Length: %d\r\n\r\n" % (lead, length)
+    return lead + b"\r\n\r\n"
+
+
+@lru_cache(maxsize=URLS_MOST)
+def _lead(method: bytes, url: bytes, fields: Pairs) -> bytes:
+    """Return all of a head but the field that frames the body: requests with one token to one method share it."""
+    if not _TOKEN.match(method):
+        raise BadRequest("this is no method")
+    to = address(url)
+    lines = [b"\r\n%b: %b" % field for field in fields]
     text = b"".join(lines)
     if text.count(b"\n") != len(lines) or text.count(b"\r") != len(lines) or b"\0" in text:
-        return head(method, url, _cleaned(fields), more)
-    names_host = b"\nhost:" in text.lower()
-    return b"%b%b\r\n\r\n" % (_start(method, url, names_host), text)
+        text = b"".join([b"\r\n%b: %b" % field for field in _cleaned(fields)])
+    host = b"" if b"\nhost:" in text.lower() else b"\r\nHost: %b" % to.netloc
+    return b"%b %b HTTP/1.1%b%b" % (method, to.target, host, text)
 
 
 def _cleaned(fields: Pairs) -> Pairs:
