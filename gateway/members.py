@@ -50,7 +50,7 @@ class Members:
         """Build the members; raises StoreError where an account file is not in order."""
         self._reactor = reactor
         self._started = False
-        self._ahead = Ahead(reactor.callLater, chance)
+        self.ahead = Ahead(reactor.callLater, chance)
         self._upstreams: dict[str, UpstreamConfig] = {}
         self._fixed: dict[str, list[Member]] = {}
         self._clouds: dict[tuple[str, str], _Cloud] = {}
@@ -289,7 +289,7 @@ class Members:
                 self._keep(config, held, refresh_token)
 
         send = partial(self._send, config.name)
-        tokens = account_tokens(config, config.oauth, account, send, save, self._reactor, self._ahead)
+        tokens = account_tokens(config, config.oauth, account, send, save, self._reactor, self.ahead)
         return tokens
 
     def _keep(self, config: UpstreamConfig, held: Held, refresh_token: Secret) -> None:
@@ -308,7 +308,7 @@ class Members:
             self._router.standings.rotated(held.member.credential, mark(refresh_token))
 
     def _cloud_tokens(self, config: UpstreamConfig, credential: CloudCredentialConfig) -> TokenSource:
-        return cloud_tokens(config, credential, partial(self._send, config.name), self._reactor, self._ahead)
+        return cloud_tokens(config, credential, partial(self._send, config.name), self._reactor, self.ahead)
 
     async def _send(self, upstream: str, request: HttpRequest) -> tuple[int, bytes]:
         return await ask(self._wire, request, upstream)

@@ -119,20 +119,16 @@ class Gateway(service.Service):
         self._open_admin(running.situation)
 
     def _built(self, composition: Composition, metrics: Metrics) -> Running:
-        from gateway.operations.exposition import CONTENT_TYPE, Exposition
+        from gateway.operations.exposition import Exposition
 
         situation = Situation(composition, self._lag)
-        pages = Pages(
-            situation.not_ready, situation.status, Exposition(metrics, situation).render, CONTENT_TYPE
-        )
+        pages = Pages(situation.not_ready, situation.pool, situation.status, Exposition(metrics, situation).render)
         site = WatchSite(pages, self._config.admin.tokens, self._reactor)
-        return Running(
-            composition,
-            situation,
-            Listeners(self._reactor, composition.site),
-            Listeners(self._reactor, site.capped()),
-            site,
-        )
+        listeners = Listeners(self._reactor, composition.site)
+        watchers = Listeners(self._reactor, site.capped())
+        situation.connections = lambda: self._roads.connections() if self._roads is not None else []
+        situation.certificates = lambda: {**listeners.expiries(), **watchers.expiries()}
+        return Running(composition, situation, listeners, watchers, site)
 
     def _watched(self, running: Running, config: Config) -> Exchange:
         """Open the watchers' listeners; raises CannotListen, unless nobody asked for them."""

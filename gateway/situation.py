@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -11,6 +12,7 @@ from gateway import __version__
 from gateway.composition import Composition
 from gateway.process.lag import LagWatch
 from gateway.routing.oversight import stamp
+from gateway.tally import OTHER, Counts, Histogram
 
 Row = dict[str, Any]
 _SHOWN = ("label", "upstream", "kind", "state", "reason", "models", "in_flight")
@@ -49,6 +51,10 @@ class Situation:
 
     composition: Composition
     lag: LagWatch
+    connections: Callable[[], Iterable[Row]] = list
+    """Gives a row for each upstream; see Roads."""
+    certificates: Callable[[], Mapping[str, float]] = dict
+    """Gives the listeners' certificates' ends, in Unix seconds."""
     reloads: Reloads = attrs.field(factory=Reloads)
     draining: bool = False
     version: str = __version__
@@ -75,6 +81,8 @@ class Situation:
             "draining": self.draining,
             "requests_in_flight": site.busy,
             "connections": len(site.channels),
+            "streams_open": site.room.streams,
+            "buffered_bytes": site.room.buffered,
             "requests_waiting": len(router.chooser.waiting),
             "config_reload_failed": bool(self.reloads.why),
             "config_loaded_timestamp_seconds": self.reloads.loaded,
@@ -92,6 +100,27 @@ class Situation:
             "reactor_blocked": self.lag.blocked,
         }
 
+    def waits(self) -> Mapping[str, Histogram]:
+        """Return how long requests waited for a credential, by what came of it."""
+        return self.composition.router.chooser.waiting.waits
+
+    def refreshes(self) -> Counts:
+        """Return how often a token was asked for, by what came of it."""
+        return self.composition.members.ahead.fetched
+
+    def quotas(self) -> list[Row]:
+        """Return what is left of each credential's quotas; of models outside the catalogue, the least of all."""
+        found: dict[tuple[str, str, str], float] = {}
+        for row in self.composition.oversight.accounts():
+            for quota in row["quota"]:
+                model = quota["model"] if self.known(quota["model"]) else OTHER
+                key = (row["label"], row["upstream"], model)
+                found[key] = min(quota["remaining"], found.get(key, 1.0))
+        return [
+            {"label": label, "upstream": upstream, "model": model, "remaining": remaining}
+            for (label, upstream, model), remaining in found.items()
+        ]
+
     def accounts(self) -> list[Row]:
         """Return a row for each credential."""
         return [{name: row[name] for name in _SHOWN} for row in self.composition.oversight.accounts()]
@@ -100,6 +129,10 @@ class Situation:
         """Return a row for each upstream."""
         rows: list[Row] = self.composition.oversight.status()["upstreams"]
         return rows
+
+    def pool(self) -> Row:
+        """Return the upstreams and the credentials, with their states and why they are in them."""
+        return {"upstreams": self.upstreams(), "credentials": self.accounts()}
 
     def status(self) -> Row:
         """Return all of it, for people."""

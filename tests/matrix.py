@@ -47,7 +47,7 @@ outside.  "Differs" says where the behaviour is not what was first asked for, or
 table counts the tests that passed.
 
 What went wrong is counted by its reason (``agw_attempts_total``, ``agw_streams_truncated_total`` and the others that
-`Operate <operate.rst>`_ lists); there are no counters for single rows.
+`Observe <observe.rst>`_ lists); there are no counters for single rows.
 """
 
 

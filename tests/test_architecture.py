@@ -27,15 +27,15 @@ LAYERS: list[set[str]] = [
     {"dialects", "routing"},
     {"usage"},
     {"accounts", "process", "upstreams"},
-    {"calls", "sse", "splice", "folding", "eager", "config"},
+    {"calls", "sse", "splice", "folding", "eager", "tally", "config"},
 ]
 """From the top down: a part imports what stands below it.  ``operations`` and the simulator stand beside."""
 LOWEST = {
     "config": {"calls"},
-    **{name: set[str]() for name in ("splice", "folding", "sse", "eager", "calls")},
+    **{name: set[str]() for name in ("splice", "folding", "sse", "eager", "tally", "calls")},
 }
 """What parts of the lowest layer may import of one another."""
-OPERATIONS = {"calls", "config"}
+OPERATIONS = {"calls", "config", "tally"}
 """What ``operations`` listens with."""
 
 IMPURE = {"os", "time", "random", "socket", "select", "subprocess", "threading", "asyncio", "ssl", "tempfile", "shutil",

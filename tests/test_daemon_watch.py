@@ -73,7 +73,8 @@ class PageTests(WatchCase):
         stream = await self.daemon.begin(SSE, prompt())
         await stream.has(b"data: ")
         found = await self.samples()
-        self.assertEqual(found["agw_requests_in_flight",], 1)
+        self.assertEqual((found["agw_requests_in_flight",], found["agw_streams_open",]), (1, 1))
+        self.assertEqual(found["agw_upstream_connections", "busy", "studio"], 1)
         self.assertGreaterEqual(found["agw_connections",], 1)
         stream.leave()
         await logged(self.daemon, "CLIENT_LEFT")
@@ -85,6 +86,12 @@ class PageTests(WatchCase):
         truncated = [one for one in found if one[0] == "agw_streams_truncated_total"]
         self.assertEqual([found[one] for one in truncated], [1])
         self.assertGreater(found["agw_tokens_total", "prompt", MODEL], 0)
+        self.assertEqual(found["agw_ttft_seconds_count", MODEL], 2)
+        self.assertEqual(found["agw_errors_total", "gateway", "ROUTE_UNKNOWN"], 1)
+        self.assertEqual(found["agw_key_requests_total", "anonymous", "ok"], 1)
+        self.assertEqual(found["agw_streams_open",], 0)
+        self.assertGreater(found["agw_upstream_connects_total", "studio"], 0)
+        self.assertGreater(found["process_resident_memory_bytes",], 0)
         states = {one[1:]: value for one, value in found.items() if one[0] == "agw_credential_state"}
         self.assertEqual({state for _, state, _ in states}, {"ok"})
         self.assertEqual(found["agw_ready",], 1)
@@ -102,6 +109,10 @@ class PageTests(WatchCase):
         await self.google.fault("status", reason="API_KEY_INVALID")
         self.assertEqual((await self.daemon.ask(GENERATE, prompt())).status, 503)
         self.assertEqual(await self.ready(), (503, "UPSTREAM_CREDENTIALS_UNAVAILABLE"))
+        told = (await self.pages.ask("/readyz")).json
+        self.assertEqual([(one["name"], one["usable"]) for one in told["upstreams"]], [("studio", 0)])
+        (credential,) = told["credentials"]
+        self.assertEqual((credential["state"], credential["reason"]), ("quarantined", "API_KEY_INVALID"))
         self.assertEqual((await self.pages.ask("/healthz")).status, 200)
         self.assertEqual((await self.daemon.ask("/healthz")).status, 200)
         found = await self.samples()

@@ -74,6 +74,19 @@ class OrderTests(QueueCase):
         self.assertEqual(self.got, [("b", "x")])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_waits_are_counted_by_what_came_of_them(self) -> None:
+        """How long each waited: who was served, who waited in vain, whose client left."""
+        self.come("a", "x")
+        gone = self.come("b", "x")
+        self.come("c", "y", seconds=3.0)
+        self.clock.advance(2.0)
+        self.freed("x")
+        gone.cancel()
+        self.failureResultOf(gone, CancelledError)
+        self.clock.advance(1.0)
+        found = {outcome: (sum(one.counts), one.total) for outcome, one in self.waiting.waits.items()}
+        self.assertEqual(found, {"served": (1, 2.0), "left": (1, 2.0), "in_vain": (1, 3.0)})
+
     def test_waiter_that_ends_at_once_passes_its_place_on(self) -> None:
         """What frees something while the queue is served serves the next; each is asked in turn."""
         first = self.come("a", "x")

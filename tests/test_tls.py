@@ -6,14 +6,17 @@ import json
 import os
 import socket
 import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import trustme
+from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.process import tls
+from gateway.process.listeners import Listeners
 from tests.clients.daemon import free_port
 from tests.processes import DaemonCase, Server, aistudio, logged, parsed, reactor, until
 
@@ -55,6 +58,15 @@ class CertificatesTests(SynchronousTestCase):
         self.assertEqual(self.shown(), first)
         self.now += 1.0
         self.assertNotEqual(self.shown(), first)
+
+    def test_its_end_is_told_of_the_one_that_is_shown(self) -> None:
+        """In Unix seconds, by the listener's name without its paths."""
+        end = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+        write(self.file, self.ca.issue_cert("localhost", not_after=end))
+        listeners = Listeners(reactor, Factory())
+        listeners.take(listeners.prepare([self.description]))
+        self.addCleanup(listeners.close)
+        self.assertEqual(listeners.expiries(), {"ssl:127.0.0.1:0": end.timestamp()})
 
     def test_what_does_not_fit_leaves_the_old_one_in_use(self) -> None:
         """As between the replacing of two files; one line says so, and not one for each connection."""

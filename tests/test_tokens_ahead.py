@@ -27,7 +27,8 @@ class TimerCase(SynchronousTestCase):
         self.waiting: list[Deferred[Granted]] = []
         self.fetches = 0
         self.jitter = 0.0
-        self.source = FetchedToken(self.fetch, self.clock.seconds, Ahead(self.clock.callLater, lambda: self.jitter))
+        self.ahead = Ahead(self.clock.callLater, lambda: self.jitter)
+        self.source = FetchedToken(self.fetch, self.clock.seconds, self.ahead)
 
     async def fetch(self) -> Granted:
         self.fetches += 1
@@ -131,6 +132,15 @@ class BackgroundTests(TimerCase):
         self.fail(TokenRevoked("invalid_grant"))
         self.failureResultOf(asked, TokenRevoked)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_fetches_are_counted_by_how_they_ended(self) -> None:
+        """Those that nobody asked for as well."""
+        self.have()
+        self.clock.advance(0.8 * LIFE)
+        self.fail()
+        self.clock.advance(1.0)
+        self.fail(TokenRevoked("invalid_grant"))
+        self.assertEqual(self.ahead.fetched, {("ok",): 1, ("unavailable",): 1, ("revoked",): 1})
 
     def test_stopped_source_starts_nothing(self) -> None:
         """Its end waits for a refresh under way, whose token may have been exchanged."""

@@ -10,7 +10,7 @@ import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import TimeoutError
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseNeverReceived
 from zope.interface.verify import verifyObject
@@ -244,6 +244,33 @@ class RoadsTests(SynchronousTestCase):
             request = HttpRequest(b"POST", b"http://127.0.0.1:8080/x", (), b"{}")
             Deferred.fromCoroutine(roads.wire.open(request, 60.0, upstream))
         self.assertEqual([client[1] for client in reactor.tcpClients], [8080, 3128, 8080])
+
+    def test_connections_are_told_by_upstream(self) -> None:
+        """How many are open, how many of them idle, how many there ever were; of Twisted's agent nothing."""
+        reactor = MemoryReactorClock()
+        both = ("http://127.0.0.1:8080", "http://127.0.0.1:8081")
+        one = UpstreamConfig("one", "aistudio", both)
+        two = UpstreamConfig("two", "aistudio", both[:1])
+        around = UpstreamConfig("around", "aistudio", both[:1], proxy=proxy("http"))
+        config = Config(upstreams=(one, two, around))
+        roads = Roads(reactor, config)
+        self.assertEqual(roads.connections(), [])
+        for url in (*both, "http://127.0.0.1:9999"):
+            request = HttpRequest(b"POST", url.encode() + b"/x", (), b"{}")
+            Deferred.fromCoroutine(roads.wire.open(request, 60.0, "two"))
+        transports = []
+        for _, _, factory, *_ in reactor.tcpClients:
+            transports.append(StringTransport())
+            factory.buildProtocol(None).makeConnection(transports[-1])
+        self.assertEqual(
+            sorted(roads.connections(), key=lambda row: row["name"]),
+            [
+                {"name": "one", "open": 2, "idle": 0, "opened": 2},
+                {"name": "other", "open": 1, "idle": 0, "opened": 1},
+            ],
+        )
+        stock = Roads(reactor, attrs.evolve(config, upstreams=(one,), wire=WireConfig("stock")))
+        self.assertEqual(stock.connections(), [])
 
     def test_a_reload_keeps_the_ways_that_it_does_not_change(self) -> None:
         """Their connections with them; a proxy, the agent or the time to connect ask for others."""

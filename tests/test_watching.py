@@ -20,9 +20,9 @@ class WatchCase(SynchronousTestCase):
         tokens = [hashlib.sha256(token.encode()).digest()] if token else []
         shown = Pages(
             lambda: why,
+            pages.get("pool", lambda: {"credentials": [{"label": "studio/first", "state": "ok", "reason": ""}]}),
             pages.get("status", lambda: {"version": "1"}),
-            pages.get("metrics", lambda: b"agw_x 1\n"),
-            b"text/plain",
+            pages.get("metrics", lambda accept: (b"agw_x 1\n", accept.encode() or b"text/plain")),
         )
         self.site = WatchSite(shown, tokens, Clock())
 
@@ -48,12 +48,22 @@ class PageTests(WatchCase):
         answer = self.ask("/readyz")
         self.assertEqual((answer.status, answer.json["reason"]), (503, "DRAINING"))
 
+    def test_readiness_names_each_credential(self) -> None:
+        """With its state and the reason for it, whether ready or not; to whoever may ask."""
+        for why in ("", "UPSTREAM_CREDENTIALS_UNAVAILABLE"):
+            self.begin(TOKEN, why)
+            answer = self.ask("/readyz", ("Authorization", f"Bearer {TOKEN}"))
+            self.assertEqual(answer.json["credentials"], [{"label": "studio/first", "state": "ok", "reason": ""}])
+            self.assertNotIn("credentials", self.ask("/readyz").json)
+
     def test_status_is_json_and_metrics_are_text(self) -> None:
         """Neither is kept by anybody on the way."""
         self.begin()
         status, metrics = self.ask("/status"), self.ask("/metrics")
         self.assertEqual(status.json, {"version": "1"})
         self.assertEqual((metrics.body, metrics.headers["content-type"]), (b"agw_x 1\n", "text/plain"))
+        accepted = self.ask("/metrics", ("Accept", "application/openmetrics-text"))
+        self.assertEqual(accepted.headers["content-type"], "application/openmetrics-text")
         for answer in (status, metrics):
             self.assertEqual(answer.headers["cache-control"], "no-store")
 

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from gateway.accounts.oauth import Granted, TokenRevoked, TokenUnavailable, read_answer
 from gateway.calls import HttpRequest, Secret
+from gateway.tally import Counts
 
 AHEAD = 0.8
 """Where in a token's life it is refreshed while it still serves."""
@@ -37,6 +38,8 @@ class Ahead:
 
     later: Callable[[float, Callable[[], None]], IDelayedCall]
     chance: Callable[[], float]
+    fetched: Counts = attrs.field(factory=Counts)
+    """How many of its fetches ended how: ``ok``, ``unavailable``, ``revoked``."""
 
 
 class TokenSource(Protocol):
@@ -235,8 +238,13 @@ class FetchedToken:
         else:
             _log.info("access tokens for {credential} come again", credential=self._whose)
 
+    def _count(self, outcome: str) -> None:
+        if self._ahead is not None:
+            self._ahead.fetched[(outcome,)] += 1
+
     def _succeeded(self, granted: Granted) -> None:
         self._tell("")
+        self._count("ok")
         now = self._seconds()
         self._token, self.quota_project = granted.access_token, granted.quota_project
         self._expires_at = now + max(granted.life_seconds - MARGIN_SECONDS, granted.life_seconds / 2)
@@ -251,6 +259,7 @@ class FetchedToken:
 
     def _failed(self, error: TokenRevoked | TokenUnavailable) -> None:
         self._failures += 1
+        self._count("revoked" if isinstance(error, TokenRevoked) else "unavailable")
         backoff = min(BACKOFF_FIRST_SECONDS * 2 ** min(self._failures - 1, 10), BACKOFF_MOST_SECONDS)
         self._quiet_until = self._seconds() + backoff
         self._failure = error

@@ -31,10 +31,12 @@ class Pages:
 
     not_ready: Callable[[], str]
     """Why no request should be sent here; empty while all is well."""
+    pool: Callable[[], dict[str, Any]]
+    """The upstreams and the credentials, with their states and the reasons for these."""
     status: Callable[[], dict[str, Any]]
     """Holds no secret."""
-    metrics: Callable[[], bytes]
-    metrics_type: bytes
+    metrics: Callable[[str], tuple[bytes, bytes]]
+    """Takes what the reader accepts, and returns the page and its type."""
 
 
 class _Bodyless(Request):
@@ -126,15 +128,15 @@ class _Page(Resource):
         pages = self._site.pages
         if request.path == b"/readyz":
             why = pages.not_ready()
-            if not why:
-                return b'{"status":"ready"}\n'
-            request.setResponseCode(503)
-            return _json({"status": "not ready", "reason": why})
+            if why:
+                request.setResponseCode(503)
+            return _json({"status": "not ready" if why else "ready", "reason": why, **pages.pool()})
         if request.path == b"/status":
             return _json(pages.status())
         if request.path == b"/metrics":
-            request.setHeader(b"content-type", pages.metrics_type)
-            return pages.metrics()
+            page, kind = pages.metrics((request.getHeader(b"accept") or b"").decode("latin-1"))
+            request.setHeader(b"content-type", kind)
+            return page
         return _told(request, 404, "ROUTE_UNKNOWN", "There are /healthz, /readyz, /status and /metrics.")
 
 

@@ -85,6 +85,14 @@ class Listeners:
                 certificates.use(made, exchange.client_ca)
         return DeferredList([maybeDeferred(one.port.stopListening) for one in gone], consumeErrors=True)
 
+    def expiries(self) -> dict[str, float]:
+        """Return when the certificates expire, in Unix seconds, by their listeners' names without any path."""
+        return {
+            _name(description): one.certificates.expires
+            for description, one in self._open.items()
+            if one.certificates is not None
+        }
+
     def close(self) -> Deferred[Any]:
         """Listen no more; fires when that is so.  What waits in a socket that was passed on waits for the next one."""
         return self.take(Exchange((), "", {}, {}))
@@ -109,6 +117,11 @@ def _port(listening: Deferred[IListeningPort]) -> IListeningPort:
         result.raiseException()
     port: IListeningPort = result
     return port
+
+
+def _name(description: str) -> str:
+    given = listeners.parameters(description)
+    return ":".join(("ssl", *filter(None, (given.get("interface"), given["port"]))))
 
 
 def _why(error: Exception) -> str:

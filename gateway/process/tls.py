@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Callable
@@ -122,6 +123,12 @@ class Certificates:
         """Use this context, and look after what it was made of."""
         self._context, self._client_ca = made, client_ca
         self._stamps, self._looked_at = self._look(), self._seconds()
+
+    @property
+    def expires(self) -> float:
+        """When the certificate of now expires, in Unix seconds; infinite where there is none to tell."""
+        shown = SSL.Connection(self._context, None).get_certificate()
+        return math.inf if shown is None else shown.to_cryptography().not_valid_after_utc.timestamp()
 
     def serverConnectionForTLS(self, protocol: object) -> SSL.Connection:
         """Return a connection; see IOpenSSLServerConnectionCreator."""

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from gateway.routing.rotation import Nobody
+from gateway.tally import Histogram
 
 WAKE_LEAST_SECONDS = 0.001
 """Seconds add up inexactly: a timer may fire a moment before the time it was set for."""
@@ -20,6 +21,8 @@ HOLD_SECONDS = 1.0
 HOLD_SHARE = 0.2
 """How much the last request counts in the mean of these times."""
 ESTIMATE_MOST_SECONDS = 60.0
+SERVED, IN_VAIN, LEFT = OUTCOMES = ("served", "in_vain", "left")
+"""What comes of a wait; who leaves is a client that did not wait for its end."""
 
 T = TypeVar("T")
 
@@ -29,6 +32,7 @@ class _Waiter(Generic[T]):
     key: Hashable
     claim: Callable[[], T | Nobody]
     given: Deferred[T | None]
+    since: float
     deadline: float
     timer: IDelayedCall | None = None
 
@@ -43,6 +47,8 @@ class Waiting(Generic[T]):
 
     clock: IReactorTime
     limit: int
+    waits: dict[str, Histogram] = attrs.field(factory=lambda: {outcome: Histogram() for outcome in OUTCOMES})
+    """How long requests waited, by what came of it."""
     _waiters: dict[_Waiter[T], None] = attrs.field(factory=dict)
     _wake: IDelayedCall | None = None
     _offering: bool = False
@@ -65,8 +71,9 @@ class Waiting(Generic[T]):
         That is after ``seconds``, or as soon as time alone will free nobody by then and nobody is busy.
         ``free_at`` is when it is worth asking without an ``offer``.  Cancelling it gives up the place.
         """
-        given: Deferred[T | None] = Deferred(lambda _: self._drop(waiter))
-        waiter = _Waiter(key, claim, given, self.clock.seconds() + seconds)
+        given: Deferred[T | None] = Deferred(lambda _: self._drop(waiter, LEFT))
+        now = self.clock.seconds()
+        waiter = _Waiter(key, claim, given, now, now + seconds)
         waiter.timer = self.clock.callLater(seconds, self._late, waiter)
         self._waiters[waiter] = None
         if free_at is not None:
@@ -109,16 +116,16 @@ class Waiting(Generic[T]):
                 found = nobody.get(waiter.key) or waiter.claim()
             except Exception:
                 # It is this waiter's fault, and not that of whoever has just given something back.
-                self._drop(waiter)
+                self._drop(waiter, IN_VAIN)
                 waiter.given.errback(Failure())
                 continue
             if not isinstance(found, Nobody):
-                self._drop(waiter)
+                self._drop(waiter, SERVED)
                 waiter.given.callback(found)
                 continue
             nobody[waiter.key] = found
             if not worth_waiting(found, waiter.deadline):
-                self._drop(waiter)
+                self._drop(waiter, IN_VAIN)
                 waiter.given.callback(None)
             elif found.free_at is not None:
                 soonest = min(soonest, found.free_at)
@@ -134,11 +141,12 @@ class Waiting(Generic[T]):
         self._wake = self.clock.callLater(delay, self.offer)
 
     def _late(self, waiter: _Waiter[T]) -> None:
-        self._drop(waiter)
+        self._drop(waiter, IN_VAIN)
         waiter.given.callback(None)
 
-    def _drop(self, waiter: _Waiter[T]) -> None:
+    def _drop(self, waiter: _Waiter[T], outcome: str) -> None:
         self._waiters.pop(waiter, None)
+        self.waits[outcome].took(self.clock.seconds() - waiter.since)
         if waiter.timer is not None and waiter.timer.active():
             waiter.timer.cancel()
         if not self._waiters and self._wake is not None and self._wake.active():

@@ -7,7 +7,7 @@ brings goes to the reader in one call.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, DeferredList, fail
@@ -214,6 +214,10 @@ class GatewayAgent:
     def warm(self, uri: bytes, count: int) -> Deferred[Any]:
         """Open connections to a URL's origin ahead of the first requests; raises BadRequest."""
         return self._line(heads.address(uri).origin).warm(count)
+
+    def pools(self) -> Mapping[Origin, Pool]:
+        """Return the connections to each origin."""
+        return {origin: line.pool for origin, line in self._lines.items()}
 
     def close(self) -> Deferred[Any]:
         """Close what is idle, and the rest as it becomes so; fires when the former is done."""

@@ -24,6 +24,8 @@ class Pool:
         self._open: set[Connection] = set()
         self._closing: dict[Connection, IDelayedCall] = {}
         self._timer: IDelayedCall | None = None
+        self.opens = 0
+        """How many connections were ever opened."""
         self.closed = False
         self._emptied: Deferred[None] | None = None
 
@@ -31,8 +33,14 @@ class Pool:
         """Return how many connections are open, idle or not."""
         return len(self._open)
 
+    @property
+    def unused(self) -> int:
+        """How many of them are idle."""
+        return len(self._idle)
+
     def opened(self, connection: Connection) -> None:
         """Take note of a new connection; see connection.Keeper."""
+        self.opens += 1
         self._open.add(connection)
 
     def take(self) -> Connection | None:

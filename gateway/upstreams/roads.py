@@ -9,7 +9,10 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.web.iweb import IPolicyForHTTPS
 
 from gateway.config.values import Config, ProxyServer
+from gateway.tally import OTHER
+from gateway.upstreams import heads
 from gateway.upstreams.agent import GatewayAgent
+from gateway.upstreams.heads import Origin
 from gateway.upstreams.stock import stock_agent
 from gateway.upstreams.wire import LeanClient, TreqWire
 
@@ -45,6 +48,26 @@ class Roads:
                 if agent is not None and base.startswith("https://"):
                     opening.append(agent.warm(base.encode("ascii"), self._config.wire.warm))
         return DeferredList(opening)
+
+    def connections(self) -> list[dict[str, Any]]:
+        """Return how many connections each upstream has; those of an origin that several share are the first one's.
+
+        Those to origins that are no upstream's, such as token endpoints, are under the name ``other``.  Twisted's own
+        agent does not tell.
+        """
+        names: dict[tuple[ProxyServer | None, Origin], str] = {}
+        for upstream in self._config.upstreams:
+            for base in upstream.base_urls:
+                names.setdefault((upstream.proxy, heads.address(base.encode("ascii")).origin), upstream.name)
+        rows: dict[str, dict[str, Any]] = {}
+        for proxy, agent in self._agents.items():
+            for origin, pool in agent.pools().items():
+                name = names.get((proxy, origin), OTHER)
+                row = rows.setdefault(name, {"name": name, "open": 0, "idle": 0, "opened": 0})
+                row["open"] += len(pool)
+                row["idle"] += pool.unused
+                row["opened"] += pool.opens
+        return list(rows.values())
 
     def close(self) -> Deferred[Any]:
         """Close what is idle, and the rest as it becomes so; fires when the former is done."""
