@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from werkzeug.exceptions import NotFound
 
-from gateway.edge.routes import MATCHES_MOST, PATH_MOST, Routes
+from gateway.edge.routes import MATCHES_MOST, PATH_MOST, Course, Routes
 
 
 class _Journal:
@@ -24,10 +24,10 @@ class _Request:
     def __init__(self, path: str, method: bytes = b"GET") -> None:
         self.method, self.path = method, path.encode()
         self.over = False
-        self.handler: Deferred[Any] | None = None
+        self.handler: Course | None = None
         self.seen: list[Any] = []
 
-    def runs(self, handler: Deferred[Any]) -> None:
+    def runs(self, handler: Course) -> None:
         self.handler = handler
 
     def finish(self) -> None:
@@ -53,6 +53,15 @@ class RoutesTests(SynchronousTestCase):
         @app.route("/wait")
         async def wait(request: Any) -> None:
             await self.waiting
+
+        @app.route("/tidy")
+        async def tidy(request: Any) -> None:
+            for _ in range(2):
+                try:
+                    await self.waiting
+                except CancelledError:
+                    request.seen.append("cancelled")
+                self.waiting = Deferred()
 
         @app.route("/fail/<kind>")
         def fail(request: Any, kind: str) -> None:
@@ -114,6 +123,17 @@ class RoutesTests(SynchronousTestCase):
         request = self.ask("/wait")
         self.waiting.errback(ValueError())
         self.assertEqual(request.seen, ["handled", "finished"])
+
+    def test_handler_may_wait_again_and_outlive_a_cancellation(self) -> None:
+        """What it waits for is cancelled, as often as it is told; the rest is the handler's own affair."""
+        request = self.ask("/tidy")
+        assert request.handler is not None
+        request.handler.cancel()
+        self.assertEqual(request.seen, ["cancelled"])
+        self.waiting.callback(None)
+        self.assertEqual(request.seen, ["cancelled", "finished"])
+        request.handler.cancel()
+        self.assertEqual(request.seen, ["cancelled", "finished"])
 
     def test_client_that_left_is_nobody_to_answer(self) -> None:
         """Its handler is cancelled, and the cancellation is no fault to log; another one is."""

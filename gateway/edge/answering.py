@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.web import server
 from twisted.web.http_headers import Headers as HeaderFields
@@ -25,6 +24,13 @@ _UNUSED: Final[Mapping[str, Callable[[], Any]]] = {
     "received_cookies": dict,
     "_adapterCache": dict,
 }
+
+
+class Cancellable(Protocol):
+    """What works on an answer."""
+
+    def cancel(self) -> None:
+        """Let it end before its time."""
 
 
 class Answers(Protocol):
@@ -50,7 +56,7 @@ class Answering(server.Request):
     """The request's header fields by name, in lower case."""
     _fields: Headers = ()
     _bodyless = False
-    _handler: Deferred[Any] | None = None
+    _handler: Cancellable | None = None
 
     def __init__(self, channel: GatewayChannel) -> None:
         # In the place of server.Request's own, which makes of every request header objects, dictionaries and lists
@@ -70,7 +76,7 @@ class Answering(server.Request):
         setattr(self, name, made)
         return made
 
-    def runs(self, handler: Deferred[Any]) -> None:
+    def runs(self, handler: Cancellable) -> None:
         """Let this be cancelled when the client leaves."""
         self._handler = handler
 
