@@ -56,6 +56,8 @@ setup(
         "tzdata>=2024.1",
         # 23.1: attrs.frozen with full typing.
         "attrs>=23.1",
+        # 23.1: hashes argon2id by the version of the algorithm in RFC 9106; imported by who signs in alone.
+        "argon2-cffi>=23.1",
         # 0.21: custom collectors with types; pure Python without dependencies of its own.
         "prometheus_client>=0.21",
     ],

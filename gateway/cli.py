@@ -57,6 +57,40 @@ credentials_dir.  Exit status: 0 if the account can be used, 1 if not, 78 if the
         return lambda reactor: login(reactor, wish, dict(os.environ), _say)
 
 
+class PasswordOptions(Versioned):
+    """What may follow ``antigravity password``."""
+
+    longdesc = """
+Ask for a password, twice, and print its hash, which goes into the configuration as admin.password.  Where standard
+input is no terminal its first line is the password."""
+
+    def command(self) -> Command:
+        """Return the command."""
+        from gateway.commands.dashboard import password
+
+        return lambda reactor: password(_say)
+
+
+class DashboardOptions(Versioned):
+    """What may follow ``antigravity dashboard``."""
+
+    longdesc = """
+Print an address at which a browser is signed in to the dashboard of the gateway that runs: once, and within five
+minutes.  Only the user that runs the gateway can do this."""
+    optParameters = [  # noqa: RUF012
+        ["config", "c", None, "The configuration file; without one, as a gateway that runs from GEMINI_API_KEY."],
+        ["state-dir", None, None, "The gateway's state directory, where the configuration does not say."],
+    ]
+
+    def command(self) -> Command:
+        """Return the command."""
+        from gateway.commands.dashboard import link
+        from gateway.commands.pool import Place
+
+        place = Place(self["config"] or "", self["state-dir"] or "")
+        return lambda reactor: link(reactor, place, dict(os.environ), _say)
+
+
 class Options(Versioned):
     """What may follow ``antigravity``."""
 
@@ -66,6 +100,8 @@ class Options(Versioned):
         ("check", None, CheckOptions, "Check a configuration and print what would run."),
         ("login", None, LoginOptions, "Sign a Google account in."),
         ("accounts", None, AccountsOptions, "See and steer the credentials."),
+        ("dashboard", None, DashboardOptions, "Print where a browser is signed in to the dashboard."),
+        ("password", None, PasswordOptions, "Make the hash of a password for the dashboard."),
         ("explain", None, ExplainOptions, "Say how a request would be routed now, and why."),
     )
 

@@ -11,24 +11,22 @@ from typing import Any
 import attrs
 from twisted.application import service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IReactorUNIX
+from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.components import Componentized
 
 from gateway import __version__, starting
 from gateway.accounts import store
-from gateway.accounts.statedir import SOCKET, StateDirectory
+from gateway.accounts.statedir import StateDirectory
 from gateway.calls import Recorder
 from gateway.composition import Composition
 from gateway.config import Config, ConfigError
+from gateway.console import Console
 from gateway.operations import logs
-from gateway.operations.adminsocket import AdminSocket
 from gateway.operations.journal import LogRecorder
 from gateway.operations.metrics import Metrics
 from gateway.operations.recorders import Recorders
-from gateway.operations.watching import Pages, WatchSite
 from gateway.process import cores, descriptors, signals, turns
 from gateway.process.lag import LagWatch
 from gateway.process.listeners import CannotListen, Exchange, Listeners
@@ -53,7 +51,7 @@ class Running:
     situation: Situation
     listeners: Listeners
     watchers: Listeners
-    watch_site: WatchSite
+    console: Console
 
 
 class Gateway(service.Service):
@@ -76,7 +74,6 @@ class Gateway(service.Service):
         self._roads: Roads | None = None
         self._prune: Any = None
         self._state: StateDirectory | None = None
-        self._admin: AdminSocket | None = None
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._logs: logs.Log | None = None
         self._lag = LagWatch(reactor)
@@ -116,19 +113,16 @@ class Gateway(service.Service):
             running.watchers.take(self._watched(running, self._config))
         except CannotListen as error:
             raise starting.cannot_start(str(error)) from None
-        self._open_admin(running.situation)
+        running.console.open_socket(self._state)
 
     def _built(self, composition: Composition, metrics: Metrics) -> Running:
-        from gateway.operations.exposition import Exposition
-
         situation = Situation(composition, self._lag)
-        pages = Pages(situation.not_ready, situation.pool, situation.status, Exposition(metrics, situation).render)
-        site = WatchSite(pages, self._config.admin.tokens, self._reactor)
+        console = Console(situation, metrics, self._config, self._reactor)
         listeners = Listeners(self._reactor, composition.site)
-        watchers = Listeners(self._reactor, site.capped())
+        watchers = Listeners(self._reactor, console.site.capped())
         situation.connections = lambda: self._roads.connections() if self._roads is not None else []
         situation.certificates = lambda: {**listeners.expiries(), **watchers.expiries()}
-        return Running(composition, situation, listeners, watchers, site)
+        return Running(composition, situation, listeners, watchers, console)
 
     def _watched(self, running: Running, config: Config) -> Exchange:
         """Open the watchers' listeners; raises CannotListen, unless nobody asked for them."""
@@ -139,22 +133,6 @@ class Gateway(service.Service):
                 raise
             _log.warn("{why}: there are no metrics and no readiness; see admin.listen", why=str(error))
             return running.watchers.prepare(())
-
-    def _open_admin(self, situation: Situation) -> None:
-        from gateway.operations import admin
-
-        if self._state is None or not self._state.locked or not IReactorUNIX.providedBy(self._reactor):
-            return
-        oversight, reloads = situation.composition.oversight, situation.reloads
-        site = admin.build(oversight, __version__, self._reactor, lambda: {"configuration": reloads.row()})
-        try:
-            address = self._state.address(SOCKET)
-            socket = AdminSocket(self._state.path / SOCKET, address, site, self._reactor)
-            socket.open()
-        except (CannotListenError, OSError) as error:
-            _log.error("the commands cannot reach this gateway: {why}", why=str(error))
-        else:
-            self._admin = socket
 
     def startService(self) -> None:
         """Serve; see service.Service."""
@@ -265,7 +243,7 @@ class Gateway(service.Service):
             composition.site.renew_connections()
         running.listeners.take(exchange)
         running.watchers.take(watched)
-        running.watch_site.tokens = config.admin.tokens
+        running.console.follow(config)
         if self._logs is not None:
             self._logs.follow(config.log)
         if old_roads is not None and old_roads is not roads:
@@ -313,8 +291,7 @@ class Gateway(service.Service):
         if self._simulator is not None:
             await maybeDeferred(self._simulator.stopListening)
         await running.watchers.close()
-        if self._admin is not None:
-            await self._admin.close()
+        await running.console.close()
         self._lag.stop()
         if self._state is not None:
             self._state.close()

@@ -80,6 +80,8 @@ class Files(SynchronousTestCase):
         return str(error).removeprefix(source + ": ")
 
 
+HASH = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQxMjM0NTY$" + "A" * 43
+
 ERRORS: tuple[tuple[str, str, str], ...] = (
     # What the file says, the path that the error names, and the words of its cure.
     ("proxy: {}", "upstreams", "name at least one"),
@@ -92,7 +94,13 @@ ERRORS: tuple[tuple[str, str, str], ...] = (
     ("1: 1\n" + STUDIO, "", "write it in quotes: '1'"),
     ('"a b": 1\n' + STUDIO, '["a b"]', "unknown"),
     # Later versions.
-    ("admin: {listen: 'tcp:9'}\n" + STUDIO, "admin.listen", "write admin.token"),
+    ("admin: {listen: 'tcp:9'}\n" + STUDIO, "admin.listen", "there is neither admin.token nor admin.password"),
+    ("admin: {password: secret-words}\n" + STUDIO, "admin.password", "write what `antigravity password` prints"),
+    ("admin: {password: '$argon2id$v=19$m=9999999,t=2,p=1$c29tZXNhbHQ$" + "A" * 43 + "'}\n" + STUDIO, "admin.password",
+     "this is no hash"),
+    ("admin: {dashboard: maybe}\n" + STUDIO, "admin.dashboard", "auto, on, off"),
+    ("admin: {session_idle: 0}\n" + STUDIO, "admin.session_idle", "more than 0"),
+    ("admin: {session_most: 2d}\n" + STUDIO, "admin.session_most", "no amount"),
     ("admin: {listen: 'unix:/tmp/x'}\n" + STUDIO, "admin.listen", "mode=600"),
     ("admin: {listen: 'tcp:8045:interface=127.0.0.1'}\n" + STUDIO, "admin.listen", "choose another port"),
     ("admin: {token: 'sha256:x'}\n" + STUDIO, "admin.token", "64 hexadecimal digits"),
@@ -455,6 +463,28 @@ class Reading(Files):
         self.assertEqual((private.admin.listen, private.admin.chosen), (("unix:/run/x:mode=600",), True))
         open_one = self.load("admin: {listen: 'tcp:9', token: secret}\n" + STUDIO)
         self.assertEqual(open_one.admin.tokens, (hashlib.sha256(b"secret").digest(),))
+
+    def test_dashboard_is_off_beyond_loopback_unless_it_is_asked_for(self) -> None:
+        """Who set up metrics for others has not opened the steering to them."""
+        for text, on in (
+            ("{}", True),
+            ("{listen: 'unix:/run/x:mode=600'}", True),
+            ("{dashboard: off}", False),
+            ("{listen: 'tcp:9', token: secret}", False),
+            ("{listen: ['tcp:9', 'tcp:8:interface=127.0.0.1'], token: secret}", False),
+            ("{listen: 'tcp:9', token: secret, dashboard: on}", True),
+            (f"{{listen: 'tcp:9', password: '{HASH}', dashboard: on}}", True),
+        ):
+            config = self.load(f"admin: {text}\n" + STUDIO)
+            self.assertEqual(config.admin.dashboard, on, text)
+            warned = any("carries passwords and sessions in clear" in one for one in config.warnings)
+            self.assertEqual(warned, on and "tcp:9" in text, text)
+
+    def test_sessions_last_as_long_as_is_said(self) -> None:
+        """An hour without use and half a day in all, if nothing is said."""
+        usual, other = self.load(STUDIO), self.load("admin: {session_idle: 5m, session_most: 1h}\n" + STUDIO)
+        self.assertEqual((usual.admin.session_idle, usual.admin.session_most), (3600.0, 43200.0))
+        self.assertEqual((other.admin.session_idle, other.admin.session_most), (300.0, 3600.0))
 
     def test_client_ca_is_a_path(self) -> None:
         """Relative ones start at the file's directory."""

@@ -31,6 +31,7 @@ def _lines(config: Config) -> Iterator[str]:
     if config.proxy.client_ca:
         yield f"TLS clients show a certificate of {config.proxy.client_ca}"
     yield f"watched on {_join(config.admin.listen) or 'admin.sock alone'}{', with a token' * bool(config.admin.tokens)}"
+    yield f"dashboard: {'on' if config.admin.dashboard and config.admin.listen else 'off'}"
     yield f"[DONE] marker: {config.proxy.done_marker.value}"
     for upstream in config.upstreams:
         yield f"upstream {upstream.name} ({upstream.kind})"

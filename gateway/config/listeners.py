@@ -82,6 +82,15 @@ def is_loopback(description: str) -> bool:
         return False
 
 
+def url(description: str) -> str:
+    """Return where somebody on this machine finds a web page that is served there; empty where nobody can tell."""
+    found, known = parse(description), parameters(description)
+    if found.kind not in ("tcp", "tcp6", "ssl") or known["port"] == "0":
+        return ""
+    name = "localhost" if found.interface in ("", "0.0.0.0", "::") else found.interface  # noqa: S104
+    return f"{'https' if found.kind == 'ssl' else 'http'}://{f'[{name}]' if ':' in name else name}:{known['port']}"
+
+
 def _split(description: str) -> tuple[str, dict[str, str]]:
     # The parser that will open the endpoint also decides here: two readings of one description must not differ
     # where one of them says who is let in.

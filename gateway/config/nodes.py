@@ -27,7 +27,7 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
         "done_marker",
         "client_ca",
     ),
-    "admin": ("listen", "token"),
+    "admin": ("listen", "token", "password", "dashboard", "session_idle", "session_most"),
     "upstream": (
         "kind",
         "base_urls",

@@ -87,6 +87,15 @@ class AdminConfig:
     """Twisted endpoint descriptions; empty for none."""
     tokens: tuple[bytes, ...] = ()
     """SHA-256 digests, 32 bytes each."""
+    password: str = ""
+    """An argon2id hash; empty for none."""
+    dashboard: bool = True
+    """Whether the admin API and the dashboard are served there too."""
+    session_idle: float = 3600.0
+    session_most: float = 43200.0
+    """Seconds that a session lasts, unused and in all."""
+    exposed: bool = False
+    """Whether others than this machine, or this user, reach a listener."""
 
     @property
     def chosen(self) -> bool:

@@ -32,16 +32,18 @@ def build(
     ``more`` is what the status tells beside the pool's, ``parts`` are further routes.
     """
     resource = Face([PoolRoutes(steering, version, more), *parts], version).resource
-    site: Site = AdminSite(resource, reactor=reactor, parsePOSTFormSubmission=False)  # type: ignore[no-untyped-call]
-    site.displayTracebacks = False
-    site.timeOut = IDLE_SECONDS
-    return site
+    return AdminSite(resource, reactor)
 
 
 class AdminSite(Site):
     """Without an access log of its own: what changes something is logged where it is done."""
 
     noisy = False
+    displayTracebacks = False
+    timeOut = IDLE_SECONDS
+
+    def __init__(self, resource: IResource, reactor: Any) -> None:
+        super().__init__(resource, reactor=reactor, parsePOSTFormSubmission=False)  # type: ignore[no-untyped-call]
 
     def log(self, request: Any) -> None:
         """Log nothing."""

@@ -1,4 +1,7 @@
-"""The pages for whoever watches: health, readiness, status, metrics.  Nothing can be changed through them."""
+"""The pages for whoever watches: health, readiness, status, metrics.  Nothing can be changed through them.
+
+Whatever else is served on their listeners has a door of its own; see adminweb.py.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Callable, Iterable
+from io import BytesIO
 from typing import Any
 
 import attrs
@@ -20,6 +24,9 @@ from twisted.web.server import Request, Site
 IDLE_SECONDS = 60.0
 CONNECTIONS_MOST = 64
 """They are to cost the clients no descriptors."""
+BODY_MOST_BYTES = 64 * 1024
+
+PATHS = (b"/healthz", b"/readyz", b"/status", b"/metrics")
 
 _HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+))(?::[0-9]{1,5})?\Z")
 _log = Logger(namespace="gateway.admin")
@@ -39,11 +46,23 @@ class Pages:
     """Takes what the reader accepts, and returns the page and its type."""
 
 
-class _Bodyless(Request):
-    """A request whose body, if it has one, is let pass."""
+class _Brief(Request):
+    """A request whose body is kept in memory as long as it is small, and else let pass."""
+
+    overflown = False
+
+    def gotLength(self, length: int | None) -> None:
+        """Begin with nothing; see http.Request."""
+        self.content = BytesIO()
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Keep nothing; see http.Request."""
+        """Keep a little; see http.Request."""
+        kept: Any = self.content
+        self.overflown = self.overflown or kept.tell() + len(data) > BODY_MOST_BYTES
+        if self.overflown:
+            self.content = BytesIO()
+        else:
+            kept.write(data)
 
 
 class WatchSite(Site):
@@ -52,12 +71,16 @@ class WatchSite(Site):
     noisy = False
     displayTracebacks = False
     timeOut = IDLE_SECONDS
-    requestFactory = _Bodyless
+    requestFactory = _Brief
 
     def __init__(self, pages: Pages, tokens: Iterable[bytes], reactor: Any) -> None:
         """``tokens`` are SHA-256 digests; without any, whoever asks under a name of loopback is let in."""
         self.pages = pages
         self.tokens = tuple(tokens)
+        self.private = True
+        """Whether nobody but this machine reaches the listeners."""
+        self.beyond: Callable[[Request], Any] | None = None
+        """Answers what lies beyond these pages, where anything does."""
         super().__init__(_Page(self), reactor=reactor, parsePOSTFormSubmission=False)  # type: ignore[no-untyped-call]
 
     def log(self, request: Any) -> None:
@@ -94,7 +117,9 @@ class _Page(Resource):
         super().__init__()  # type: ignore[no-untyped-call]
         self._site = site
 
-    def render(self, request: Request) -> bytes:
+    def render(self, request: Request) -> Any:
+        if self._site.beyond is not None and request.path not in PATHS:
+            return self._site.beyond(request)
         request.setHeader(b"cache-control", b"no-store")
         request.setHeader(b"x-content-type-options", b"nosniff")
         request.setHeader(b"content-type", b"application/json")
@@ -113,7 +138,7 @@ class _Page(Resource):
             return _told(request, 500, "INTERNAL", "The gateway failed; its log tells why.")
 
     def _refused(self, request: Request) -> bytes | None:
-        if self._site.tokens:
+        if self._site.tokens or not self._site.private:
             given = request.getHeader(b"authorization") or b""
             if _matches(given, self._site.tokens):
                 return None

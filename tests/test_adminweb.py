@@ -1,0 +1,222 @@
+"""The admin API over the network, in memory: from a sign-in to a sign-out."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from gateway.edge.guesses import Guesses
+from gateway.edge.hosts import LOOPBACK_HOSTS
+from gateway.operations.admin import Face
+from gateway.operations.adminpool import PoolRoutes
+from gateway.operations.adminsession import CHECKS_MOST, CodeRoutes, SessionRoutes
+from gateway.operations.adminweb import AdminWeb
+from gateway.operations.door import OPEN, Door, Rules
+from gateway.operations.sessions import Codes, Sessions
+from gateway.operations.watching import BODY_MOST_BYTES, Pages, WatchSite
+from gateway.routing.oversight import Oversight
+from tests.fakes import Answer, Client, FakeWire, member, router
+
+TOKEN = "a-token"
+PASSWORD = "the right one"
+MARK = ("X-Antigravity-Request", "1")
+JSON = ("Content-Type", "application/json")
+
+
+class WebCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.router = router(FakeWire(), self.clock, member("first"), member("second"))
+        self.codes = Codes()
+        self.checks: list[Deferred[bool]] | None = None
+        rules = Rules((hashlib.sha256(TOKEN.encode()).digest(),), "a-hash", LOOPBACK_HOSTS.admits)
+        self.door = Door(rules, Sessions(60.0, 600.0), Guesses())
+        numbers = itertools.count(1)
+        self.session = SessionRoutes(
+            self.door, self.codes, self.check, lambda: f"token-{next(numbers)}", self.clock, "1.2"
+        )
+        pool = PoolRoutes(Oversight(self.router, {"studio": "aistudio"}), "1.2", dict)
+        self.face = Face([self.session, pool], "1.2")
+        pages = Pages(lambda: "", dict, lambda: {"version": "1.2"}, lambda accept: (b"", b"text/plain"))
+        self.site = WatchSite(pages, rules.tokens, self.clock)
+        self.site.beyond = AdminWeb(self.door, self.face.resource, self.clock).render
+
+    def check(self, hashed: str, password: str) -> Deferred[bool]:
+        if self.checks is None:
+            return succeed(hashed == "a-hash" and password == PASSWORD)
+        self.checks.append(Deferred())
+        return self.checks[-1]
+
+    def ask(self, method: str, target: str, document: object = None, *headers: tuple[str, str]) -> Answer:
+        body = b"" if document is None else json.dumps(document).encode()
+        client = Client(self.site)
+        client.ask(method, target, body, *([] if document is None else [JSON]), *headers)
+        return client.answer()
+
+    def sign_in(self, **given: str) -> Answer:
+        return self.ask("POST", "/v1/session", given, MARK)
+
+    def cookie(self, answer: Answer) -> tuple[str, str]:
+        self.assertEqual(answer.status, 200, answer.body)
+        return ("Cookie", answer.headers["set-cookie"].partition(";")[0])
+
+
+class SignInTests(WebCase):
+    def test_password_opens_a_session(self) -> None:
+        """Its cookie is out of scripts' reach, and goes to this site's own pages alone."""
+        self.assertEqual(self.ask("GET", "/v1/accounts").status, 401)
+        told = self.sign_in(password=PASSWORD)
+        self.assertEqual(
+            told.headers["set-cookie"], "antigravity_session=token-1; Path=/v1; HttpOnly; SameSite=strict"
+        )
+        cookie = self.cookie(told)
+        rows = self.ask("GET", "/v1/accounts", None, cookie).json["accounts"]
+        self.assertEqual([row["name"] for row in rows], ["first", "second"])
+        acted = self.ask("POST", "/v1/accounts/studio/first/disable", None, cookie, MARK)
+        self.assertEqual(acted.json["account"]["state"], "disabled")
+
+    def test_token_and_code_open_one_too(self) -> None:
+        """The code once."""
+        self.codes.make("once", 0.0)
+        for given in ({"token": TOKEN}, {"code": "once"}):
+            told = self.sign_in(**given)
+            self.assertEqual((told.json["signed_in"], [told.json["how"]]), (True, list(given)))
+        self.assertEqual(self.sign_in(code="once").status, 401)
+
+    def test_what_is_wrong_opens_none(self) -> None:
+        """And the answer does not say what would have been right."""
+        for given, status in (
+            ({"password": "x"}, 401),
+            ({"token": "x"}, 401),
+            ({"code": "x"}, 401),
+            ({}, 400),
+            ({"password": PASSWORD, "token": TOKEN}, 400),
+        ):
+            answer = self.sign_in(**given)
+            self.assertEqual(answer.status, status)
+            self.assertNotIn("set-cookie", answer.headers)
+        self.assertEqual(len(self.door.sessions), 0)
+
+    def test_without_a_password_none_is_right(self) -> None:
+        """Nor is the empty token."""
+        self.door.rules = Rules(admits=LOOPBACK_HOSTS.admits)
+        for given in ({"password": PASSWORD}, {"token": TOKEN}):
+            self.assertEqual(self.sign_in(**given).status, 401)
+        self.assertEqual(self.ask("GET", "/v1/session").json["ways"], ["code"])
+
+    def test_attempts_from_an_address_are_limited(self) -> None:
+        """The right password too, because its check costs."""
+        for _ in range(10):
+            self.assertEqual(self.sign_in(password="x").status, 401)
+        late = self.sign_in(password=PASSWORD)
+        self.assertEqual((late.status, late.headers["retry-after"]), (429, "6"))
+        self.clock.advance(6.0)
+        self.assertEqual(self.sign_in(password=PASSWORD).status, 200)
+
+    def test_few_passwords_are_checked_at_a_time(self) -> None:
+        """A hash takes memory; whoever comes beyond the limit is told to come again."""
+        self.checks = []
+        clients = []
+        for _ in range(CHECKS_MOST + 1):
+            client = Client(self.site)
+            client.ask("POST", "/v1/session", b'{"password": "x"}', JSON, MARK)
+            clients.append(client)
+        self.assertEqual(clients[-1].answer().status, 503)
+        self.assertEqual(len(self.checks), CHECKS_MOST)
+        self.checks[0].callback(True)
+        self.assertEqual(clients[0].answer().status, 200)
+        clients[1].leave()
+        for check in self.checks[1:]:
+            check.callback(False)
+        self.checks = None
+        self.assertEqual(self.sign_in(password=PASSWORD).status, 200)
+
+    def test_signing_out_ends_it(self) -> None:
+        """The cookie is taken back, and is good for nothing."""
+        cookie = self.cookie(self.sign_in(password=PASSWORD))
+        self.assertTrue(self.ask("GET", "/v1/session", None, cookie).json["signed_in"])
+        out = self.ask("DELETE", "/v1/session", None, cookie, MARK)
+        self.assertIn("Max-Age=0", out.headers["set-cookie"])
+        self.assertEqual(self.ask("GET", "/v1/accounts", None, cookie).status, 401)
+        self.assertFalse(self.ask("GET", "/v1/session", None, cookie).json["signed_in"])
+
+    def test_secret_of_a_request_is_not_repeated(self) -> None:
+        """Where its form is wrong, either."""
+        for document in ({"password": ["canary"]}, {"password": "canary", "more": 1}, {"password": "canary" * 200}):
+            answer = self.ask("POST", "/v1/session", document, MARK)
+            self.assertEqual(answer.status, 400)
+            self.assertNotIn(b"canary", answer.body)
+
+    def test_code_is_made_for_who_reaches_the_socket(self) -> None:
+        """That face has no other way in, and the network's has no such route."""
+        routes = CodeRoutes(self.codes, lambda: "made", self.clock, lambda: ["http://localhost:8046"])
+        site = WatchSite(self.site.pages, (), self.clock)
+        site.beyond = Face([routes], "1").resource.render
+        client = Client(site)
+        client.ask("POST", "/v1/sign-in-codes")
+        self.assertEqual(client.answer().json, {"code": "made", "seconds": 300.0, "urls": ["http://localhost:8046"]})
+        self.assertEqual(self.sign_in(code="made").status, 200)
+        cookie = self.cookie(self.sign_in(password=PASSWORD))
+        self.assertEqual(self.ask("POST", "/v1/sign-in-codes", None, cookie, MARK).status, 404)
+
+
+class FrontTests(WebCase):
+    def test_bearer_needs_no_session(self) -> None:
+        """As scripts use it: under any name, and without the header."""
+        bearer = ("Authorization", f"Bearer {TOKEN}")
+        client = Client(self.site)
+        client.ask("POST", "/v1/accounts/studio/first/disable", b"", bearer, host="gateway.example")
+        self.assertEqual(client.answer().status, 200)
+        self.assertEqual(self.ask("GET", "/v1/session", None, bearer).json["how"], "token")
+
+    def test_every_answer_has_the_headers_that_browsers_go_by(self) -> None:
+        """Refusals as well."""
+        for answer in (self.ask("GET", "/v1/accounts"), self.ask("GET", "/v1/session")):
+            self.assertIn("default-src 'none'", answer.headers["content-security-policy"])
+            self.assertIn("frame-ancestors 'none'", answer.headers["content-security-policy"])
+            self.assertEqual(answer.headers["x-content-type-options"], "nosniff")
+            self.assertEqual(answer.headers["x-frame-options"], "DENY")
+            self.assertEqual(answer.headers["cache-control"], "no-store")
+            self.assertNotIn("access-control-allow-origin", answer.headers)
+
+    def test_large_body_is_refused_and_not_kept(self) -> None:
+        """Before anybody reads it."""
+        answer = self.ask("POST", "/v1/session", {"password": "x" * BODY_MOST_BYTES}, MARK)
+        self.assertEqual((answer.status, answer.json["error"]["reason"]), (413, "BODY_TOO_LARGE"))
+
+    def test_body_is_taken_as_json_alone(self) -> None:
+        """A form of another page's cannot send that."""
+        client = Client(self.site)
+        client.ask("POST", "/v1/session", b'{"password":"x"}', ("Content-Type", "text/plain"), MARK)
+        self.assertEqual(client.answer().status, 415)
+
+    def test_open_routes_are_those_of_the_door(self) -> None:
+        """What the document says is what the door does."""
+        told = {(route.method, route.path) for route in self.face.routes if route.open}
+        self.assertEqual(told, {(method, path) for method, path in OPEN if method != "HEAD"})
+
+    def test_pages_of_who_watches_are_as_they_were(self) -> None:
+        """Beside the API, each with its own door."""
+        self.assertEqual(self.ask("GET", "/healthz").status, 200)
+        self.assertEqual(self.ask("GET", "/status").status, 401)
+        self.assertEqual(self.ask("GET", "/nothing").status, 401)
+
+    def test_exposed_pages_want_a_token_even_where_there_is_none(self) -> None:
+        """A password alone opens no metrics to others."""
+        self.site.tokens, self.site.private = (), False
+        for path in ("/metrics", "/status", "/readyz"):
+            self.assertEqual(self.ask("GET", path).status, 401)
+        self.assertEqual(self.ask("GET", "/metrics", None, ("Authorization", "Bearer ")).status, 401)
+
+    def test_document_is_served(self) -> None:
+        """To who is signed in."""
+        bearer: Any = ("Authorization", f"Bearer {TOKEN}")
+        paths = self.ask("GET", "/v1/openapi.json", None, bearer).json["paths"]
+        self.assertIn("/v1/session", paths)
+        self.assertEqual(paths["/v1/session"]["post"]["security"], [{}])
