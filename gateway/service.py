@@ -76,6 +76,7 @@ class Gateway(service.Service):
         self._state: StateDirectory | None = None
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._logs: logs.Log | None = None
+        self._lines: logs.LineObserver | None = None
         self._lag = LagWatch(reactor)
         self._notifier = Notifier(os.environ, reactor, 0)
         self._stopping = False
@@ -87,6 +88,7 @@ class Gateway(service.Service):
         """Join an application, and take over how it logs; see service.Service."""
         if isinstance(parent, Componentized):
             self._logs = logs.install(parent, self._config.log, self._options)
+            self._lines = None if self._logs is None else self._logs.observer
         super().setServiceParent(parent)
 
     def privilegedStartService(self) -> None:
@@ -103,9 +105,8 @@ class Gateway(service.Service):
         self._state = starting.open_state(Path(self._config.state_dir))
         metrics = Metrics(lambda model: self._running is not None and self._running.situation.known(model))
         self._roads = Roads(self._reactor, self._config)
-        composition = Composition(
-            self._config, self._reactor, self._roads.wire, Recorders(LogRecorder(), metrics)
-        )
+        recorders = Recorders(LogRecorder(self._lines), metrics)
+        composition = Composition(self._config, self._reactor, self._roads.wire, recorders)
         starting.load_standings(composition.keeper, self._state.locked)
         running = self._running = self._built(composition, metrics)
         try:
@@ -145,7 +146,7 @@ class Gateway(service.Service):
         running.composition.start()
         running.composition.keeper.start()
         self._lag.start()
-        turns.shorten(self._reactor, None if self._logs is None else self._logs.observer)
+        turns.shorten(self._reactor, self._lines)
         self._reactor.callLater(0, self._runs)
         self._tidy()
         for warning in self._config.warnings:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.calls import Credential, Ended, Journal
+from gateway.calls import Credential, Ended, Journal, Usage
 from gateway.operations.journal import LogRecorder
+from gateway.operations.logs import observer
 from gateway.routing.asking import Whole
 from tests.fakes import FakeWire, call, member, ok, reason, refused, retry_info, router, run
 
@@ -65,6 +68,28 @@ class RecorderTests(SynchronousTestCase):
             (line,) = self.lines(LogLevel.info)
             self.assertIn(text, line)
             self.assertEqual(self.events[-1]["first_seconds"], seconds)
+
+    def test_text_alone_is_the_same_text(self) -> None:
+        """Where nobody wants more than a line of text, no event is made; where somebody does, one is."""
+        full = Journal("id", "POST", "/v1/\x1b[2J", "::1", model="m", credential="a/b", started=10.0, first_byte=10.25)
+        ended = (
+            Ended(full, 200, "", "upstream", 0.5, 10, 20, Usage(3, 42), "STOP"),
+            Ended(Journal("id", "GET", "/", started=1.0), 499, "CLIENT_LEFT", "gateway", 0.1, 0, 0),
+        )
+        for event in ended:
+            out = io.StringIO()
+            lines = observer(out, "info", "text")
+            LogRecorder(lines).ended(event)
+            self.assertEqual(self.events, [])
+            globalLogPublisher.addObserver(lines)
+            LogRecorder().ended(event)
+            globalLogPublisher.removeObserver(lines)
+            first, second = out.getvalue().splitlines()
+            self.assertEqual(first.partition("Z info ")[2], second.partition("Z info ")[2])
+            self.events.clear()
+        for level, format in (("info", "json"), ("warn", "text")):
+            LogRecorder(observer(io.StringIO(), level, format)).ended(ended[0])
+        self.assertEqual([one["id"] for one in self.events], ["id", "id"])
 
     def test_account_is_told_by_both_its_names(self) -> None:
         """The label, as answers and other lines have it, and the name that commands take; no link where none is."""

@@ -26,17 +26,22 @@ _DEEPEST = 5
 
 def text_line(event: LogEvent, level: str) -> str:
     """Return an event as ``time level logger: message``; a failure's lines follow, indented."""
-    line = _escaped(f"{_time(event)} {level} {_logger(event)}: {_message(event)}")
+    line = plain_line(event.get("log_time") or 0.0, level, _logger(event), _message(event))
     if "log_failure" not in event and "isError" not in event:
-        return line + "\n"
-    lines = [line, *(f"    {_escaped(more)}" for more in _failure(event).split("\n") if more)]
+        return line
+    lines = [line[:-1], *(f"    {_escaped(more)}" for more in _failure(event).split("\n") if more)]
     return "\n".join(lines) + "\n"
+
+
+def plain_line(seconds: float, level: str, logger: str, message: str) -> str:
+    """Return the line of text of an event that has no failure; ``seconds`` are those of ``time.time``."""
+    return _escaped(f"{_time(seconds)} {level} {logger}: {message}") + "\n"
 
 
 def json_line(event: LogEvent, level: str) -> str:
     """Return an event as one JSON object on one line."""
     entry: dict[str, Any] = {
-        "time": _time(event),
+        "time": _time(event.get("log_time") or 0.0),
         "level": level,
         "logger": _text(_logger(event)),
         "message": _text(_message(event)),
@@ -54,8 +59,8 @@ def _logger(event: LogEvent) -> str:
     return "twisted" if namespace == "log_legacy" else namespace
 
 
-def _time(event: LogEvent) -> str:
-    whole, part = divmod(int((event.get("log_time") or 0.0) * 1000), 1000)
+def _time(seconds: float) -> str:
+    whole, part = divmod(int(seconds * 1000), 1000)
     return f"{_second(whole)}.{part:03d}Z"
 
 

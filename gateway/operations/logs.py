@@ -19,18 +19,18 @@ from twisted.python.components import Componentized
 from zope.interface import implementer
 
 from gateway.config import LogConfig
-from gateway.operations.lines import json_line, text_line
+from gateway.operations.lines import json_line, plain_line, text_line
 from gateway.operations.logfile import LogFile
 
 DEFAULT_LOG_FILE = "twistd.log"
 
 WAITING_MOST = 64
-"""How many events wait at most for the end of a turn."""
+"""How many lines wait at most for the end of a turn."""
 
 _ORDER = ("debug", "info", "warn", "error", "critical")
 _RANKS = {name: rank for rank, name in enumerate(_ORDER)}
-_URGENT = _RANKS["warn"]
-"""From here on an event waits for nothing."""
+_INFO, _URGENT = _RANKS["info"], _RANKS["warn"]
+"""From the second on an event waits for nothing."""
 _SYSLOG_PRIORITIES = {"debug": "LOG_DEBUG", "info": "LOG_INFO", "warn": "LOG_WARNING", "error": "LOG_ERR"}
 
 Lines = Sequence[tuple[str, str]]
@@ -55,9 +55,14 @@ class LineObserver:
     _emit: Callable[[Lines], object]
     _lowest: int
     _format: Callable[[LogEvent, str], str]
-    _waiting: list[tuple[LogEvent, str]] = attrs.field(factory=list)
+    _waiting: list[tuple[str, str]] = attrs.field(factory=list)
     _thread: int = 0
-    """Whose events wait while they are gathered: others' find no turn that ends.  0, nobody's, while they are not."""
+    """Whose lines wait while they are gathered: others' find no turn that ends.  0, nobody's, while they are not."""
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether of an event at info nothing is wanted but its line of text: see ``told``."""
+        return self._format is text_line and self._lowest <= _INFO
 
     def level(self, lowest: str) -> None:
         """Write events from this level on."""
@@ -68,7 +73,7 @@ class LineObserver:
         self._format = _FORMATS[name]
 
     def gather(self) -> None:
-        """Let the events of this thread wait for ``let_out``, which whoever calls this promises to call soon.
+        """Let the lines of this thread wait for ``let_out``, which whoever calls this promises to call soon.
 
         To write is what a line costs most.  What is urgent waits for nothing, and nothing waits behind it.
         """
@@ -93,21 +98,26 @@ class LineObserver:
         rank = _RANKS[level]
         if rank < self._lowest:
             return
-        if get_ident() != self._thread:
-            self._write([(event, level)])
+        try:
+            line = self._format(event, level)
+        except Exception:
+            # Who logs is serving a client; there is nowhere left to report this to.
             return
-        self._waiting.append((event, level))
-        if rank >= _URGENT or len(self._waiting) >= WAITING_MOST:
+        self._take(level, line, rank >= _URGENT)
+
+    def told(self, seconds: float, namespace: str, message: str) -> None:
+        """Take an event at info of which there is this text alone, where that is what it ``takes``."""
+        self._take("info", plain_line(seconds, "info", namespace, message), False)
+
+    def _take(self, level: str, line: str, urgent: bool) -> None:
+        if get_ident() != self._thread:
+            self._write([(level, line)])
+            return
+        self._waiting.append((level, line))
+        if urgent or len(self._waiting) >= WAITING_MOST:
             self.let_out()
 
-    def _write(self, events: Sequence[tuple[LogEvent, str]]) -> None:
-        lines = []
-        for event, level in events:
-            try:
-                lines.append((level, self._format(event, level)))
-            except Exception:  # noqa: S112
-                # Who logs is serving a client; there is nowhere left to report this to.
-                continue
+    def _write(self, lines: Lines) -> None:
         try:
             self._emit(lines)
         except Exception:  # noqa: S110

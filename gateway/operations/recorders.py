@@ -27,7 +27,12 @@ class Recorders:
 
     def ended(self, event: Ended) -> None:
         """See Recorder."""
-        _tell(self._ended, event)
+        # As _tell does it, for every request.
+        for one in self._ended:
+            try:
+                one(event)
+            except Exception:
+                _log.failure(_FAILED, recorder=one.__qualname__)
 
     def quarantined(self, credential: Credential, reason: str, link: str) -> None:
         """See Recorder."""
