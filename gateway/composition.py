@@ -138,7 +138,7 @@ class Composition:
             "timeouts": config.timeouts,
             "limits": config.limits,
             "catalog": catalog,
-            "explains": config.log.level == "debug",
+            "explains": config.log.level_of("access") == "debug",
         }
 
     def start(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,8 @@ class Gateway(service.Service):
         listeners = Listeners(self._reactor, composition.site)
         watchers = Listeners(self._reactor, console.site.capped())
         situation.connections = lambda: self._roads.connections() if self._roads is not None else []
+        if self._logs is not None:
+            situation.lines_lost = partial(getattr, self._logs.observer, "lost")
         situation.certificates = lambda: {**listeners.expiries(), **watchers.expiries()}
         return Running(composition, situation, listeners, watchers, console)
 

@@ -55,6 +55,8 @@ class Situation:
     """Gives a row for each upstream; see Roads."""
     certificates: Callable[[], Mapping[str, float]] = dict
     """Gives the listeners' certificates' ends, in Unix seconds."""
+    lines_lost: Callable[[], int] = int
+    """Says how many lines of the log could not be written."""
     reloads: Reloads = attrs.field(factory=Reloads)
     draining: bool = False
     version: str = __version__
@@ -97,6 +99,7 @@ class Situation:
             "config_reloads": self.reloads.good,
             "config_reload_failures": self.reloads.bad,
             "state_write_errors": self.composition.keeper.errors,
+            "log_lines_lost": self.lines_lost(),
             "reactor_blocked": self.lag.blocked,
         }
 

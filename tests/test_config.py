@@ -263,6 +263,12 @@ ERRORS: tuple[tuple[str, str, str], ...] = (
     ("models: {a: {methods: [a:b]}}\n" + STUDIO, "models.a.methods[0]", "generateContent"),
     ("log: {level: warning}\n" + STUDIO, "log.level", "did you mean 'warn'?"),
     ("log: {format: xml}\n" + STUDIO, "log.format", "auto, text, json"),
+    ("log: {levels: [wire]}\n" + STUDIO, "log.levels", "not a mapping"),
+    ("log: {levels: {wires: warn}}\n" + STUDIO, "log.levels.wires", "did you mean 'wire'?"),
+    ("log: {levels: {wire: loud}}\n" + STUDIO, "log.levels.wire", "debug, info, warn, error"),
+    ("log: {rotate: {size: 5}}\n" + STUDIO, "log.rotate.size", "out of range"),
+    ("log: {rotate: {size: 1MiB, keep: -1}}\n" + STUDIO, "log.rotate.keep", "write 0 to"),
+    ("log: {rotate: {days: 1}}\n" + STUDIO, "log.rotate.days", "unknown"),
     ("state_dir: 5\n" + STUDIO, "state_dir", "write the value in quotes"),
 )
 
@@ -384,6 +390,13 @@ class Reading(Files):
         self.assertEqual(config.log, LogConfig("info", "auto"))
         self.assertEqual(config.upstreams[0].base_urls, ("https://generativelanguage.googleapis.com",))
         self.assertEqual((config.models, config.warnings), ((), ()))
+
+    def test_log_says_how_much_of_whom_is_kept(self) -> None:
+        """Levels of subsystems, and at what size its file is put aside; 0 is never."""
+        log = self.load("log: {levels: {admin: debug, wire: warn}, rotate: {size: 1MiB, keep: 3}}\n" + STUDIO).log
+        self.assertEqual(log, LogConfig("info", "auto", (("admin", "debug"), ("wire", "warn")), 2**20, 3))
+        self.assertEqual((log.level_of("admin"), log.level_of("edge")), ("debug", "info"))
+        self.assertEqual(self.load("log: {rotate: {size: 0}}\n" + STUDIO).log.rotate_bytes, 0)
 
     def test_sections_left_empty_are_defaults(self) -> None:
         """A key with nothing after it is as if it were not there."""

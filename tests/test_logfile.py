@@ -12,7 +12,8 @@ from gateway.operations.logfile import LogFile
 
 class LogFileTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.path = Path(self.mktemp())
+        self.path = Path(self.mktemp()) / "log"
+        self.path.parent.mkdir()
         self.file = LogFile(str(self.path))
 
     def moved(self) -> Path:
@@ -24,6 +25,33 @@ class LogFileTests(SynchronousTestCase):
         self.path.rename(self.moved())
         self.file.write("two\n")
         self.assertEqual((self.moved().read_text(), self.path.read_text()), ("one\n", "two\n"))
+
+    def test_a_file_that_has_grown_is_put_aside(self) -> None:
+        """Under numbers, the newest the lowest; so many are kept, and no line of these is lost or cut."""
+        self.file.rotate_bytes, self.file.rotate_keep = 8, 2
+        for number in range(7):
+            self.file.write(f"line {number}\n")
+        kept = {path.name.removeprefix(self.path.name): path.read_text() for path in self.path.parent.iterdir()}
+        self.assertEqual(kept, {"": "line 6\n", ".1": "line 4\nline 5\n", ".2": "line 2\nline 3\n"})
+
+    def test_a_file_of_which_nothing_is_kept_begins_anew(self) -> None:
+        """With 0 to keep; with 0 as its size it only grows."""
+        self.file.rotate_bytes = 4
+        for number in range(3):
+            self.file.write(f"line {number}\n")
+        self.assertEqual(self.path.read_text(), "line 2\n")
+        self.file.rotate_bytes = 0
+        self.file.write("more\n")
+        self.assertEqual(self.path.read_text(), "line 2\nmore\n")
+
+    def test_a_file_that_cannot_be_put_aside_goes_on(self) -> None:
+        """Where the next name is a directory that is not empty."""
+        self.moved().mkdir()
+        (self.moved() / "full").touch()
+        self.file.rotate_bytes, self.file.rotate_keep = 4, 1
+        for number in range(3):
+            self.file.write(f"line {number}\n")
+        self.assertEqual(self.path.read_text(), "line 0\nline 1\nline 2\n")
 
     def test_a_name_that_is_gone_or_anothers_is_followed(self) -> None:
         """P7: whether the file was removed or another was put in its place."""

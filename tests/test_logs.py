@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -19,11 +20,15 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+import gateway
 from gateway.calls import Secret
 from gateway.config import LogConfig
+from gateway.config.log import SUBSYSTEMS
 from gateway.operations.lines import text_line
 from gateway.operations.logs import WAITING_MOST, install, observer, syslog_observer
 
+OWN = "gateway.operations.recorders"
+"""Tells of recorders that failed, whatever they record."""
 NOON = 1767268800.25
 """2026-01-01T12:00:00.250Z"""
 
@@ -205,6 +210,63 @@ class Observing(SynchronousTestCase):
             seen = [name for name in names if text(event("x", LogLevel.lookupByName(name)), lowest)]
             self.assertEqual(seen, list(names[names.index(lowest) :]))
 
+    def test_subsystems_may_have_levels_of_their_own(self) -> None:
+        """By how their loggers' names begin, the longest that fits; the others keep the level of all."""
+        out = io.StringIO()
+        one = observer(out, "info", "text")
+        one.level("warn", {"admin": "debug", "gateway": "info", "twisted": "error", "wire": "error"})
+        wanted = {
+            ("gateway.admin", "debug"): True,
+            ("gateway.admin.more", "debug"): True,
+            ("gateway.administrator", "debug"): False,
+            ("gateway.administrator", "info"): True,
+            ("gateway", "info"): True,
+            ("gateway", "debug"): False,
+            ("gateway.wire", "warn"): False,
+            ("gateway.wire", "error"): True,
+            ("gateway.edge.relay", "info"): False,
+            ("gateway.edge.relay", "warn"): True,
+            ("log_legacy", "warn"): False,
+            ("twisted.web", "error"): True,
+            (None, "warn"): False,
+            (Unprintable(), "warn"): False,
+        }
+        for _ in range(2):
+            for (name, level), shown in wanted.items():
+                out.truncate(out.seek(0))
+                one({**event("x", LogLevel.lookupByName(level)), "log_namespace": name})
+                self.assertEqual(bool(out.getvalue()), shown, (name, level))
+        one.level("debug", {})
+        one(event("x", LogLevel.debug))
+        self.assertIn("x", out.getvalue())
+
+    def test_every_logger_is_of_a_subsystem_that_can_be_named(self) -> None:
+        """And every subsystem has loggers, so none is named in vain."""
+        root = Path(gateway.__file__).parent
+        found = set()
+        for path in root.rglob("*.py"):
+            parts = path.relative_to(root).with_suffix("").parts
+            for name in re.findall(r"\bLogger\((?:namespace=\"([^\"]*)\")?\)", path.read_text("utf-8")):
+                found.add(name or ".".join(("gateway", *parts)))
+        found = {one for one in found if "simulator" not in one}
+        fits = {name: {begin for begin in SUBSYSTEMS.values() if f"{name}.".startswith(f"{begin}.")} for name in found}
+        self.assertEqual({name for name, begins in fits.items() if begins <= {"gateway"}}, {"gateway", OWN})
+        silent = set(SUBSYSTEMS.values()) - set.union(*fits.values())
+        self.assertLessEqual(silent, {"", "gateway.keys", "gateway.tracing", "gateway.usage"})
+
+    def test_lines_that_are_lost_are_counted(self) -> None:
+        """Those of a full disk, and those that cannot be formatted."""
+        broken = observer(Broken(), "info", "text")
+        broken.gather()
+        broken(event("one"))
+        broken(event("two"))
+        broken.let_out()
+        self.assertEqual(broken.lost, 2)
+        unprintable = observer(io.StringIO(), "info", "text")
+        unprintable({**event("x"), "log_namespace": Unprintable()})
+        unprintable(event("y"))
+        self.assertEqual(unprintable.lost, 1)
+
     def test_auto_is_text(self) -> None:
         """Without a choice, lines are for people."""
         out = io.StringIO()
@@ -370,6 +432,32 @@ class Installing(SynchronousTestCase):
         self.installed(nodaemon=True, logfile=name)(event("here"))
         with open(name) as file:
             self.assertEqual(json.load(file)["message"], "here")
+
+    def test_format_is_the_places_where_nobody_chose_one(self) -> None:
+        """auto: text in the foreground, JSON for a daemon, and for the journal, which keeps it."""
+        name = self.mktemp()
+        for options, places in (({"nodaemon": True}, "text"), ({}, "json")):
+            log = install(Application("trial"), LogConfig(), {"logfile": name, **options})
+            assert log is not None
+            log.observer(event("here"))
+            log.follow(LogConfig(level="debug"))
+            log.observer(event("there"))
+            with open(name) as file:
+                lines = file.read().splitlines()
+            self.assertEqual([line.startswith("{") for line in lines], [places == "json"] * 2)
+            os.unlink(name)
+
+    def test_journal_is_known_by_what_systemd_says_of_it(self) -> None:
+        """$JOURNAL_STREAM has to name the very stream: a pipe behind the gateway is for people again."""
+        with open(self.mktemp(), "w") as out:
+            before, sys.stdout = sys.stdout, out
+            self.addCleanup(setattr, sys, "stdout", before)
+            found = os.fstat(out.fileno())
+            for said, places in ((f"{found.st_dev}:{found.st_ino}", "json"), ("1:2", "text"), ("", "text")):
+                self.patch(os, "environ", {"JOURNAL_STREAM": said} if said else {})
+                log = install(Application("trial"), LogConfig(), {"nodaemon": True})
+                assert log is not None
+                self.assertEqual(log.auto, places)
 
     def test_level_and_format_follow_the_configuration(self) -> None:
         """What is reloaded counts from the next line on, in the same file."""

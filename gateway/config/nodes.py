@@ -96,7 +96,8 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
     ),
     "wire": ("agent", "warm"),
     "model": ("input_token_limit", "output_token_limit", "methods"),
-    "log": ("level", "format"),
+    "log": ("level", "format", "levels", "rotate"),
+    "rotate": ("size", "keep"),
 }
 """The keys of each kind of mapping."""
 

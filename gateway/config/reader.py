@@ -12,6 +12,7 @@ import attrs
 from gateway.config import callers, document, listeners
 from gateway.config.admin import admin
 from gateway.config.errors import ConfigError
+from gateway.config.log import log
 from gateway.config.nodes import Context, Fields, Node, optional
 from gateway.config.proxies import wire
 from gateway.config.secrets import default_state_dir, digests, located, open_to_others
@@ -30,8 +31,6 @@ from gateway.config.values import (
     WireConfig,
 )
 
-LEVELS = ("debug", "info", "warn", "error")
-FORMATS = ("auto", "text", "json")
 HALF_CLOSES = ("leave", "answer")
 STRATEGIES = ("sticky", "round_robin", "least_used")
 
@@ -93,7 +92,7 @@ def load(
         limits=optional(fields, "limits", _limits, Limits()),
         wire=optional(fields, "wire", wire, WireConfig()),
         state_dir=state_dir,
-        log=optional(fields, "log", _log, LogConfig()),
+        log=optional(fields, "log", log, LogConfig()),
         source=path,
         models=optional(fields, "models", _models, ()),
     )
@@ -259,15 +258,6 @@ def _limits(node: Node) -> Limits:
             "raise limits.buffered, or lower limits.body",
         )
     return limits
-
-
-def _log(node: Node) -> LogConfig:
-    fields = node.fields("log")
-    default = LogConfig()
-    return LogConfig(
-        optional(fields, "level", lambda n: n.choice(LEVELS), default.level),
-        optional(fields, "format", lambda n: n.choice(FORMATS), default.format),
-    )
 
 
 def _models(node: Node) -> tuple[ModelConfig, ...]:

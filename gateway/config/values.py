@@ -296,6 +296,16 @@ class LogConfig:
 
     level: str = "info"
     format: str = "auto"
+    levels: tuple[tuple[str, str], ...] = ()
+    """Subsystems and the levels that they have in the place of ``level``; see config.log."""
+    rotate_bytes: int = 100 * MIB
+    """At what size a log file is put aside; 0 for never."""
+    rotate_keep: int = 10
+    """How many of those put aside are kept."""
+
+    def level_of(self, subsystem: str) -> str:
+        """Return the level that a subsystem has."""
+        return dict(self.levels).get(subsystem, self.level)
 
 
 @frozen

@@ -80,6 +80,7 @@ COUNTERS: Mapping[str, str] = {
     "config_reloads": "Reloads that took effect.",
     "config_reload_failures": "Reloads that came to nothing.",
     "state_write_errors": "Attempts to write the standings that failed.",
+    "log_lines_lost": "Lines of the log that could not be written.",
     "reactor_blocked": "Times that the reactor stood still for 250 ms or more; the log says where.",
 }
 

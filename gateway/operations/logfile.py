@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 
 MODE = 0o640
 
@@ -15,6 +16,11 @@ class LogFile:
     wherever that is, so a file that is cut to nothing (``copytruncate``) begins anew at its beginning.
     """
 
+    rotate_bytes = 0
+    """At what size it is put aside under the name ``.1``, what is there under ``.2``, and so on; 0 for never."""
+    rotate_keep = 0
+    """How many of those are kept."""
+
     def __init__(self, path: str) -> None:
         """Open or make the file; raises OSError."""
         # A daemon may be told to work elsewhere.
@@ -24,8 +30,11 @@ class LogFile:
 
     def write(self, text: str) -> None:
         """Append whole lines; raises OSError where that fails.  What follows one that went out in part begins anew."""
-        if self._moved():
+        mine = os.fstat(self._file)
+        if self._moved(mine):
             self.reopen()
+        elif self.rotate_bytes and mine.st_size >= self.rotate_bytes:
+            self._rotate()
         data = text.encode("utf-8", "backslashreplace")
         if self._torn:
             data = b"\n" + data
@@ -47,8 +56,20 @@ class LogFile:
     def _opened(self) -> int:
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), MODE)
 
-    def _moved(self) -> bool:
-        mine = os.fstat(self._file)
+    def _rotate(self) -> None:
+        """Put the file aside and begin another; where that fails it goes on in this one."""
+        names = [self._path, *(f"{self._path}.{number}" for number in range(1, self.rotate_keep + 1))]
+        try:
+            if len(names) == 1:
+                os.unlink(self._path)
+            for older, newer in pairwise(reversed(names)):
+                if os.path.lexists(newer):
+                    os.replace(newer, older)
+        except OSError:
+            return
+        self.reopen()
+
+    def _moved(self, mine: os.stat_result) -> bool:
         try:
             named = os.stat(self._path)
         except OSError:

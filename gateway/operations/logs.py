@@ -19,11 +19,14 @@ from twisted.python.components import Componentized
 from zope.interface import implementer
 
 from gateway.config import LogConfig
+from gateway.config.log import SUBSYSTEMS
 from gateway.operations.lines import json_line, plain_line, text_line
 from gateway.operations.logfile import LogFile
 
 DEFAULT_LOG_FILE = "twistd.log"
 
+ACCESS = SUBSYSTEMS["access"]
+NAMES_MOST = 256
 WAITING_MOST = 64
 """How many lines wait at most for the end of a turn."""
 
@@ -55,6 +58,12 @@ class LineObserver:
     _emit: Callable[[Lines], object]
     _lowest: int
     _format: Callable[[LogEvent, str], str]
+    _levels: Mapping[str, int] = attrs.field(factory=dict)
+    """By how loggers' names begin, where they have levels of their own."""
+    _ranks: dict[str, int] = attrs.field(factory=dict)
+    """By loggers' names, as found out from these."""
+    lost: int = 0
+    """How many lines could not be written."""
     _waiting: list[tuple[str, str]] = attrs.field(factory=list)
     _thread: int = 0
     """Whose lines wait while they are gathered: others' find no turn that ends.  0, nobody's, while they are not."""
@@ -62,11 +71,13 @@ class LineObserver:
     @property
     def takes_text(self) -> bool:
         """Whether of an event at info nothing is wanted but its line of text: see ``told``."""
-        return self._format is text_line and self._lowest <= _INFO
+        return self._format is text_line and self._lowest_of(ACCESS) <= _INFO
 
-    def level(self, lowest: str) -> None:
-        """Write events from this level on."""
-        self._lowest = _ORDER.index(lowest)
+    def level(self, lowest: str, levels: Mapping[str, str]) -> None:
+        """Write events from this level on, those of some subsystems from others on."""
+        self._lowest = _RANKS[lowest]
+        self._levels = {SUBSYSTEMS[name]: _RANKS[level] for name, level in levels.items()}
+        self._ranks.clear()
 
     def format(self, name: str) -> None:
         """Write them in this format."""
@@ -96,12 +107,13 @@ class LineObserver:
         if level not in _RANKS:
             level = "info"
         rank = _RANKS[level]
-        if rank < self._lowest:
+        if rank < (self._lowest_of(event.get("log_namespace")) if self._levels else self._lowest):
             return
         try:
             line = self._format(event, level)
         except Exception:
-            # Who logs is serving a client; there is nowhere left to report this to.
+            # Who logs is serving a client; there is nowhere left to report this to but a number.
+            self.lost += 1
             return
         self._take(level, line, rank >= _URGENT)
 
@@ -117,11 +129,26 @@ class LineObserver:
         if urgent or len(self._waiting) >= WAITING_MOST:
             self.let_out()
 
+    def _lowest_of(self, name: object) -> int:
+        """Return from which level on a logger's events are written."""
+        if not self._levels:
+            return self._lowest
+        if not isinstance(name, str):
+            name = ""
+        found = self._ranks.get(name)
+        if found is None:
+            begins = [begin for begin in SUBSYSTEMS.values() if f"{name}.".startswith(begin and f"{begin}.")]
+            # Events of others may have any name.
+            if len(self._ranks) >= NAMES_MOST:
+                self._ranks.clear()
+            found = self._ranks[name] = self._levels.get(max(begins, key=len), self._lowest)
+        return found
+
     def _write(self, lines: Lines) -> None:
         try:
             self._emit(lines)
-        except Exception:  # noqa: S110
-            pass
+        except Exception:
+            self.lost += len(lines)
 
 
 def observer(out: Sink, level: str, format: str) -> LineObserver:
@@ -172,12 +199,16 @@ class Log:
 
     observer: LineObserver
     file: LogFile | None = None
+    auto: str = "text"
+    """The format where the configuration leaves it to the place."""
 
     def follow(self, config: LogConfig) -> None:
         """Write what ``config`` says, as it says, from now on."""
         self.observer.let_out()
-        self.observer.level(config.level)
-        self.observer.format(config.format)
+        self.observer.level(config.level, dict(config.levels))
+        self.observer.format(self.auto if config.format == "auto" else config.format)
+        if self.file is not None:
+            self.file.rotate_bytes, self.file.rotate_keep = config.rotate_bytes, config.rotate_keep
 
     def reopen(self) -> None:
         """Begin the file anew, if it is one that was renamed."""
@@ -195,7 +226,8 @@ def install(application: Componentized, config: LogConfig, options: Mapping[str,
     """
     if options.get("logger"):
         return None
-    log = _chosen(config, options)
+    log = _chosen(options)
+    log.follow(config)
     application.setComponent(ILogObserver, log.observer)
     return log
 
@@ -211,18 +243,27 @@ def _observer(emit: Callable[[Lines], object], level: str, format: str) -> LineO
     return LineObserver(emit, _ORDER.index(level), _FORMATS[format])
 
 
-def _chosen(config: LogConfig, options: Mapping[str, Any]) -> Log:
+def _chosen(options: Mapping[str, Any]) -> Log:
     if options.get("syslog"):
         import syslog
 
-        return Log(syslog_observer(options.get("prefix", "twisted"), config.level, config.format, syslog.syslog))
+        return Log(syslog_observer(options.get("prefix", "twisted"), "info", "auto", syslog.syslog), auto="json")
     name, foreground = options.get("logfile"), options.get("nodaemon")
     if name == "-" and not foreground:
         raise SystemExit("a daemon has no standard output to log to: name a file, or add -n")
     if name == "-" or (foreground and not name):
-        return Log(observer(sys.stdout, config.level, config.format))
+        return Log(observer(sys.stdout, "info", "auto"), auto="json" if _is_journal(sys.stdout) else "text")
     try:
         file = LogFile(name or DEFAULT_LOG_FILE)
     except OSError as error:
         raise SystemExit(f"the log file cannot be opened: {error}") from None
-    return Log(observer(file, config.level, config.format), file)
+    return Log(observer(file, "info", "auto"), file, "text" if foreground else "json")
+
+
+def _is_journal(out: Any) -> bool:
+    """Say whether what is written there goes to systemd's journal; see systemd.exec(5), $JOURNAL_STREAM."""
+    try:
+        mine = os.fstat(out.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{mine.st_dev}:{mine.st_ino}"

@@ -19,7 +19,7 @@ WORDS_MOST = 16
 _OURS = (CancelledError, ConnectingCancelledError, ConnectionAborted)
 """A client that left, or an end: they say nothing about the origin."""
 
-_log = Logger(namespace="gateway")
+_log = Logger(namespace="gateway.wire")
 
 
 @attrs.define(eq=False)
