@@ -37,17 +37,18 @@ _SPACES = b" " * len(_CONTROL)
 _BLANKED = bytes.maketrans(_CONTROL, _SPACES)
 
 
-def head(version: bytes, code: int, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+def head(version: bytes, code: int, fields: Iterable[tuple[bytes, bytes]], first: bytes = b"") -> bytes:
     """Return a status line and header fields, the empty line at their end included.
 
     Names are the gateway's own.  Values may be upstream's: what could begin another line in one becomes a space.
+    ``first`` are lines that stand before the fields and need no look, with a line end before each.
     """
     lines = [b"\r\n%b: %b" % field for field in fields]
     text = b"".join(lines)
     if len(text) - len(text.translate(None, _CONTROL)) != 2 * len(lines):
         # Looked for in all values at once, because it is next to never there.
         text = b"".join([b"\r\n" + line[2:].translate(_BLANKED) for line in lines])
-    return b"%b %d %b%b\r\n\r\n" % (version, code, _REASONS.get(code, b"Unknown"), text)
+    return b"%b %d %b%b%b\r\n\r\n" % (version, code, _REASONS.get(code, b"Unknown"), first, text)
 
 
 def chunk(data: bytes) -> bytes:

@@ -12,7 +12,7 @@ from twisted.web.http_headers import Headers as HeaderFields
 from gateway.calls import GatewayError, Headers, Journal
 from gateway.edge import errors
 from gateway.edge.answer import NO_BODY, chunk, has_length, head
-from gateway.edge.channel import JSON_TYPE, GatewayChannel, common_headers
+from gateway.edge.channel import JSON_TYPE, GatewayChannel, common_lines
 
 ONE_PIECE_BYTES = 64 * 1024
 """How much of a body is copied, so that it and its head are one write."""
@@ -55,6 +55,8 @@ class Answering(server.Request):
     named: Mapping[bytes, Sequence[bytes]] = NO_FIELDS
     """The request's header fields by name, in lower case."""
     _fields: Headers = ()
+    _sized = False
+    """Whether a body's length is among the fields."""
     _bodyless = False
     _handler: Cancellable | None = None
 
@@ -95,13 +97,17 @@ class Answering(server.Request):
         values = self.named.get(name)
         return values[-1] if values else None
 
-    def reply(self, status: int, headers: Headers = ()) -> None:
-        """Set status and header fields of the answer; its body is the caller's."""
+    def reply(self, status: int, headers: Headers = (), sized: bool = False) -> None:
+        """Set status and header fields of the answer; its body is the caller's.
+
+        Who knows that the body's length is among the fields says that it is ``sized``; else it is looked for.
+        """
         self.code = status
-        self._fields = (*common_headers(self.journal.request_id, self.origin), *self.shared, *headers)
+        self._fields = (*self.shared, *headers) if self.shared else headers
+        self._sized = sized or has_length(headers)
         if self.gateway.stopping:
             self._end_connection()
-        elif self.clientproto == b"HTTP/1.0" and not self.last and not has_length(headers):
+        elif self.clientproto == b"HTTP/1.0" and not self.last and not self._sized:
             # HTTP/1.0 has no chunks: another answer can follow if this one says its length.  RFC 9112 section 9.3.
             self._end_connection()
 
@@ -126,14 +132,14 @@ class Answering(server.Request):
         self.startedWriting = 1
         version, fields = self.clientproto, self._fields
         self._bodyless = self.method == b"HEAD" or self.code in NO_BODY
-        if not self._bodyless and version == b"HTTP/1.1" and not has_length(fields):
+        if not self._bodyless and version == b"HTTP/1.1" and not self._sized:
             fields = (*fields, (b"Transfer-Encoding", b"chunked"))
             self.chunked = 1
         if self.last:
             fields = (*fields, (b"Connection", b"close"))
         elif version == b"HTTP/1.0":
             fields = (*fields, (b"Connection", b"keep-alive"))
-        first = head(version, self.code, fields)
+        first = head(version, self.code, fields, common_lines(self.journal.request_id, self.origin))
         if not data or self._bodyless:
             self.channel.write(first)
             return
@@ -167,6 +173,7 @@ class Answering(server.Request):
                 (b"content-length", b"%d" % len(body)),
                 *headers,
             ),
+            sized=True,
         )
         self.write(body)
         if self.journal.first_byte is None:

@@ -13,8 +13,9 @@ from twisted.web import http
 from zope.interface import implementer
 
 from gateway import eager
-from gateway.calls import GatewayError, Headers
+from gateway.calls import GatewayError
 from gateway.edge import errors
+from gateway.edge.answer import head
 from gateway.edge.pace import Late, Phase
 from gateway.edge.proxies import LOCAL
 from gateway.edge.reading import Limited, ReadingChannel, Turn
@@ -36,21 +37,22 @@ class Door(Limited, Protocol):
         """Take note of a connection's end."""
 
 
-def common_headers(request_id: str, origin: str) -> Headers:
-    """Return the header fields that every answer has."""
-    return (
-        (b"date", _date(int(time.time()))),
-        (b"cache-control", b"no-store"),
-        (b"x-content-type-options", b"nosniff"),
-        (b"x-request-id", request_id.encode("ascii")),
-        (b"x-antigravity-origin", origin.encode("ascii")),
+def common_lines(request_id: str, origin: str) -> bytes:
+    """Return the header fields that every answer has, as `answer.head` takes them."""
+    return b"%b%b\r\nx-antigravity-origin: %b" % (
+        _up_to_id(int(time.time())),
+        request_id.encode("ascii"),
+        origin.encode("ascii"),
     )
 
 
 @lru_cache(maxsize=4)
-def _date(second: int) -> bytes:
-    date: bytes = http.datetimeToString(second)
-    return date
+def _up_to_id(second: int) -> bytes:
+    """Return what is the same in all answers of a second."""
+    return (
+        b"\r\ndate: %b\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\nx-request-id: "
+        % http.datetimeToString(second)
+    )
 
 
 class GatewayChannel(ReadingChannel):
@@ -153,15 +155,12 @@ def whole_answer(error: GatewayError, request_id: str) -> bytes:
     """Return an error as an HTTP answer after which the connection is closed."""
     body = errors.body(error)
     fields = (
-        *common_headers(request_id, "gateway"),
         *errors.headers(error),
         (b"Content-Type", JSON_TYPE),
         (b"Content-Length", b"%d" % len(body)),
         (b"Connection", b"close"),
     )
-    reason = http.RESPONSES.get(error.code, b"")
-    head = b"".join(b"%s: %s\r\n" % field for field in fields)
-    return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (error.code, reason, head, body)
+    return head(b"HTTP/1.1", error.code, fields, common_lines(request_id, "gateway")) + body
 
 
 _SLOW_HEAD = GatewayError(

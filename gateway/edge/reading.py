@@ -75,6 +75,8 @@ class ReadingChannel(PacedChannel):
         """Bytes that the body still has, where its length was said."""
         self._chunks: Chunks | None = None
         self._in_body = False
+        self._reads_much = False
+        """Whether it reads in larger pieces just now."""
         self._lost = False
         """Whether it cannot be known any more where the next request begins."""
         self._stands = False
@@ -82,8 +84,6 @@ class ReadingChannel(PacedChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes; those that come while a request is worked on wait for its end.  See IProtocol."""
-        if data != _LINE_END:
-            self.pace.came(self._now())
         if self._handlingRequest:
             self._keep(data)
             return
@@ -174,7 +174,9 @@ class ReadingChannel(PacedChannel):
             self.refuse_unread(error, _announces_body(raw))
             return
         request = self._request()
-        self.pace.head_over(self._now())
+        if found.length is None or found.length > len(self._unread):
+            # Else the body is over as soon as it begins.
+            self.pace.head_over(self._now())
         self.persistent = found.persistent
         if not found.persistent:
             request.last = True
@@ -215,7 +217,8 @@ class ReadingChannel(PacedChannel):
         if body:
             request.handleContentChunk(body)
         if over:
-            self._read_at_most(FileDescriptor.bufferSize)
+            if self._reads_much:
+                self._read_at_most(FileDescriptor.bufferSize)
             self._in_body = False
             self._chunks = None
             self.allContentReceived()
@@ -224,6 +227,7 @@ class ReadingChannel(PacedChannel):
     def _read_at_most(self, size: int) -> None:
         transport: Any = self.transport
         transport.bufferSize = size
+        self._reads_much = size > FileDescriptor.bufferSize
 
     def _lose(self, request: Turn, error: GatewayError) -> None:
         """End a request of which nobody knows where it ends."""
