@@ -6,6 +6,7 @@ What is rarely used is imported and made when it is first asked for.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from gateway.config import Config, listeners, passwords
 from gateway.edge.guesses import Guesses
 from gateway.edge.hosts import Hosts
 from gateway.operations.adminsocket import AdminSocket
+from gateway.operations.live import Live
 from gateway.operations.metrics import Metrics
 from gateway.operations.watching import Pages, WatchSite
 from gateway.situation import Situation
@@ -30,6 +32,7 @@ from gateway.situation import Situation
 if TYPE_CHECKING:
     from gateway.operations.adminroutes import Part
     from gateway.operations.adminweb import AdminWeb
+    from gateway.operations.feed import Feed
     from gateway.operations.sessions import Codes
 
 _log = Logger(namespace="gateway")
@@ -38,15 +41,17 @@ _log = Logger(namespace="gateway")
 class Console:
     """What the operator and whoever watches can reach."""
 
-    def __init__(self, situation: Situation, metrics: Metrics, config: Config, reactor: Any) -> None:
+    def __init__(self, situation: Situation, metrics: Metrics, live: Live, config: Config, reactor: Any) -> None:
         from gateway.operations.exposition import Exposition
 
         self._situation = situation
+        self._live = live
         self._config = config
         self._reactor = reactor
         self._socket: AdminSocket | None = None
         self._web: AdminWeb | None = None
         self._codes_made: Codes | None = None
+        self._feed_made: Feed | None = None
         pages = Pages(situation.not_ready, situation.pool, situation.status, Exposition(metrics, situation).render)
         self.site = WatchSite(pages, config.admin.tokens, reactor)
         self.follow(config)
@@ -64,6 +69,7 @@ class Console:
             door.sessions.idle_seconds, door.sessions.most_seconds = admin.session_idle, admin.session_most
             if (before.password, before.tokens) != (admin.password, admin.tokens):
                 door.sessions.end_all()
+        self._explain()
 
     def open_socket(self, state: StateDirectory | None) -> None:
         """Let the commands in, where the state directory is this daemon's own."""
@@ -81,7 +87,9 @@ class Console:
             self._socket = socket
 
     def close(self) -> Deferred[None]:
-        """Let no more commands in."""
+        """Let no more commands in, and whoever watches go."""
+        if self._feed_made is not None:
+            self._feed_made.stop()
         return self._socket.close() if self._socket is not None else succeed(None)
 
     def _parts(self) -> list[Part]:
@@ -92,8 +100,42 @@ class Console:
         return [
             PoolRoutes(
                 situation.composition.oversight, __version__, lambda: {"configuration": situation.reloads.row()}
-            )
+            ),
+            self._feed(),
         ]
+
+    def _feed(self) -> Feed:
+        """Return the feed, which both faces show."""
+        if self._feed_made is None:
+            from gateway.operations.feed import Feed
+
+            situation = self._situation
+            self._feed_made = Feed(
+                self._live,
+                self._reactor,
+                time.time,
+                situation.now,
+                lambda: situation.composition.oversight.accounts(),
+                lambda watched: self._explain(),
+                self._alive,
+            )
+        return self._feed_made
+
+    def _explain(self) -> None:
+        """Have requests say why their credentials are chosen, where anybody sees it."""
+        composition = self._situation.composition
+        composition.router.explains = composition.config.log.level == "debug" or self._live.heard is not None
+
+    def _alive(self, request: Request) -> bool:
+        caller = getattr(request, "caller", None)
+        if caller is None or caller.session is None or self._web is None:
+            return True
+        sessions, now = self._web.door.sessions, self._reactor.seconds()
+        if sessions.left(caller.session, now) <= 0.0:
+            return False
+        # A page that is open and watches is in use.
+        caller.session.used = now
+        return True
 
     def _face_of_the_socket(self) -> Any:
         from gateway.operations.admin import Face

@@ -26,6 +26,7 @@ from gateway.config import Config, ConfigError
 from gateway.console import Console
 from gateway.operations import logs
 from gateway.operations.journal import LogRecorder
+from gateway.operations.live import Live
 from gateway.operations.metrics import Metrics
 from gateway.operations.recorders import Recorders
 from gateway.process import cores, descriptors, signals, turns
@@ -106,10 +107,11 @@ class Gateway(service.Service):
         self._state = starting.open_state(Path(self._config.state_dir))
         metrics = Metrics(lambda model: self._running is not None and self._running.situation.known(model))
         self._roads = Roads(self._reactor, self._config)
-        recorders = Recorders(LogRecorder(self._lines), metrics)
+        live = Live()
+        recorders = Recorders(LogRecorder(self._lines), metrics, live)
         composition = Composition(self._config, self._reactor, self._roads.wire, recorders)
         starting.load_standings(composition.keeper, self._state.locked)
-        running = self._running = self._built(composition, metrics)
+        running = self._running = self._built(composition, metrics, live)
         try:
             running.listeners.take(running.listeners.prepare(self._config.proxy.listen, self._config.proxy.client_ca))
             running.watchers.take(self._watched(running, self._config))
@@ -117,9 +119,9 @@ class Gateway(service.Service):
             raise starting.cannot_start(str(error)) from None
         running.console.open_socket(self._state)
 
-    def _built(self, composition: Composition, metrics: Metrics) -> Running:
+    def _built(self, composition: Composition, metrics: Metrics, live: Live) -> Running:
         situation = Situation(composition, self._lag)
-        console = Console(situation, metrics, self._config, self._reactor)
+        console = Console(situation, metrics, live, self._config, self._reactor)
         listeners = Listeners(self._reactor, composition.site)
         watchers = Listeners(self._reactor, console.site.capped())
         situation.connections = lambda: self._roads.connections() if self._roads is not None else []

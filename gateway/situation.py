@@ -124,6 +124,23 @@ class Situation:
             for (label, upstream, model), remaining in found.items()
         ]
 
+    def now(self) -> Row:
+        """Return what whoever watches is told each second, beside the credentials."""
+        gauges, why = self.gauges(), self.not_ready()
+        return {
+            "version": self.version,
+            "ready": not why,
+            "reason": why,
+            "in_flight": self.composition.site.busy,
+            "streams": gauges["streams_open"],
+            "waiting": gauges["requests_waiting"],
+            "connections": gauges["connections"],
+            "lag_seconds": gauges["reactor_lag_seconds"],
+            "degraded": gauges["state_degraded"],
+            "reload_failure": self.reloads.why,
+            "upstreams": self.upstreams(),
+        }
+
     def accounts(self) -> list[Row]:
         """Return a row for each credential."""
         return [{name: row[name] for name in _SHOWN} for row in self.composition.oversight.accounts()]
