@@ -31,6 +31,8 @@ setup(
                 "conf/antigravity.yaml",
                 "conf/antigravity.service",
                 "conf/antigravity.socket",
+                "conf/grafana-dashboard.json",
+                "conf/prometheus-rules.yaml",
                 "conf/requirements.lock",
             ],
         )

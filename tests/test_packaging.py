@@ -36,7 +36,8 @@ class Packaging(DaemonCase):
         names = zipfile.ZipFile(wheel).namelist()
         for wanted in ("gateway/tap.py", "gateway/py.typed", "twisted/plugins/antigravity_plugin.py"):
             self.assertIn(wanted, names)
-        self.assertTrue(any(re.search(r"/share/antigravity-gateway/antigravity\.yaml$", name) for name in names), names)
+        for shared in ("antigravity.yaml", "grafana-dashboard.json", "prometheus-rules.yaml"):
+            self.assertTrue(any(name.endswith(f"/share/antigravity-gateway/{shared}") for name in names), names)
         for unwanted in ("twisted/__init__.py", "twisted/plugins/__init__.py"):
             self.assertNotIn(unwanted, names)
         tops = {name.split("/")[0] for name in names}
