@@ -35,6 +35,7 @@ from gateway.process.listeners import CannotListen, Exchange, Listeners
 from gateway.process.notify import Notifier
 from gateway.situation import Situation
 from gateway.upstreams.roads import Roads, needs
+from gateway.usage.books import Books
 
 PRUNE_SECONDS = 60.0
 
@@ -105,13 +106,14 @@ class Gateway(service.Service):
             self._config = self._reread()
         self._config = descriptors.clamped(self._config)
         self._state = starting.open_state(Path(self._config.state_dir))
+        books = starting.open_books(self._config.usage, self._state, self._reactor)
         metrics = Metrics(lambda model: self._running is not None and self._running.situation.known(model))
         self._roads = Roads(self._reactor, self._config)
         live = Live()
-        recorders = Recorders(LogRecorder(self._lines), metrics, live)
+        recorders = Recorders(LogRecorder(self._lines), metrics, live, *books.recorders)
         composition = Composition(self._config, self._reactor, self._roads.wire, recorders)
         starting.load_standings(composition.keeper, self._state.locked)
-        running = self._running = self._built(composition, metrics, live)
+        running = self._running = self._built(composition, metrics, live, books)
         try:
             running.listeners.take(running.listeners.prepare(self._config.proxy.listen, self._config.proxy.client_ca))
             running.watchers.take(self._watched(running, self._config))
@@ -119,8 +121,8 @@ class Gateway(service.Service):
             raise starting.cannot_start(str(error)) from None
         running.console.open_socket(self._state)
 
-    def _built(self, composition: Composition, metrics: Metrics, live: Live) -> Running:
-        situation = Situation(composition, self._lag)
+    def _built(self, composition: Composition, metrics: Metrics, live: Live, books: Books) -> Running:
+        situation = Situation(composition, self._lag, books)
         console = Console(situation, metrics, live, self._config, self._reactor)
         listeners = Listeners(self._reactor, composition.site)
         watchers = Listeners(self._reactor, console.site.capped())
@@ -150,6 +152,7 @@ class Gateway(service.Service):
         signals.answer(self._reactor, {"SIGHUP": self._reload, "SIGUSR1": self._reopen_log})
         running.composition.start()
         running.composition.keeper.start()
+        running.situation.books.start()
         self._lag.start()
         turns.shorten(self._reactor, self._lines)
         self._reactor.callLater(0, self._runs)
@@ -250,6 +253,7 @@ class Gateway(service.Service):
         running.listeners.take(exchange)
         running.watchers.take(watched)
         running.console.follow(config)
+        running.situation.books.follow(config.usage)
         if self._logs is not None:
             self._logs.follow(config.log)
         if old_roads is not None and old_roads is not roads:
@@ -294,6 +298,7 @@ class Gateway(service.Service):
         if self._roads is not None:
             await self._roads.close()
         await composition.keeper.stop()
+        await running.situation.books.stop()
         if self._simulator is not None:
             await maybeDeferred(self._simulator.stopListening)
         await running.watchers.close()

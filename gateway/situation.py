@@ -10,9 +10,11 @@ import attrs
 
 from gateway import __version__
 from gateway.composition import Composition
+from gateway.config.tariff import UsageConfig
 from gateway.process.lag import LagWatch
 from gateway.routing.oversight import stamp
 from gateway.tally import OTHER, Counts, Histogram
+from gateway.usage.books import Books
 
 Row = dict[str, Any]
 _SHOWN = ("label", "upstream", "kind", "state", "reason", "models", "in_flight")
@@ -51,6 +53,7 @@ class Situation:
 
     composition: Composition
     lag: LagWatch
+    books: Books = attrs.field(factory=lambda: Books(UsageConfig(enabled=False), None, None))
     connections: Callable[[], Iterable[Row]] = list
     """Gives a row for each upstream; see Roads."""
     certificates: Callable[[], Mapping[str, float]] = dict
@@ -89,6 +92,8 @@ class Situation:
             "config_reload_failed": bool(self.reloads.why),
             "config_loaded_timestamp_seconds": self.reloads.loaded,
             "state_degraded": self.composition.keeper.failing,
+            "usage_degraded": bool(self.books.failing),
+            "usage_waiting": self.books.waiting,
             "reactor_lag_seconds": self.lag.last_seconds,
             "reactor_lag_max_seconds": self.lag.most_seconds,
         }
@@ -100,6 +105,7 @@ class Situation:
             "config_reload_failures": self.reloads.bad,
             "state_write_errors": self.composition.keeper.errors,
             "log_lines_lost": self.lines_lost(),
+            "usage_lost": self.books.lost,
             "reactor_blocked": self.lag.blocked,
         }
 
@@ -164,6 +170,7 @@ class Situation:
             "listen": config.proxy.listen,
             "configuration": {"source": config.source, **self.reloads.row()},
             "state_degraded": self.composition.keeper.failing,
+            "usage": self.books.row(),
             "requests_in_flight": self.composition.site.busy,
             "connections": len(self.composition.site.channels),
             **self.composition.oversight.status(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 from pathlib import Path
+from typing import Any
 
 from twisted.logger import Logger
 
@@ -11,6 +12,8 @@ from gateway.accounts import store
 from gateway.accounts.keeper import Keeper
 from gateway.accounts.ledger import LedgerError
 from gateway.accounts.statedir import StateDirectory
+from gateway.config.tariff import UsageConfig
+from gateway.usage.books import Books, CannotKeep
 
 _log = Logger(namespace="gateway")
 
@@ -55,6 +58,16 @@ def load_standings(keeper: Keeper, owned: bool) -> None:
         raise cannot_start(str(error)) from None
     except OSError as error:
         _log.warn("the standings of the last run cannot be read: {why}", why=str(error))
+
+
+def open_books(config: UsageConfig, state: StateDirectory, reactor: Any) -> Books:
+    """Return what writes usage down; raises CannotStart where a newer version wrote it."""
+    books = Books(config, state.path if state.locked else None, reactor)
+    try:
+        books.check()
+    except CannotKeep as error:
+        raise cannot_start(str(error)) from None
+    return books
 
 
 def forget_sources() -> None:

@@ -33,6 +33,7 @@ from gateway.config import (
     simulated,
 )
 from gateway.config.nodes import KNOWN
+from gateway.config.tariff import Price, Rates, UsageConfig
 from tests.keyfiles import key_file
 
 HERE = Path(__file__).parent.parent
@@ -100,7 +101,7 @@ ERRORS: tuple[tuple[str, str, str], ...] = (
      "this is no hash"),
     ("admin: {dashboard: maybe}\n" + STUDIO, "admin.dashboard", "auto, on, off"),
     ("admin: {session_idle: 0}\n" + STUDIO, "admin.session_idle", "more than 0"),
-    ("admin: {session_most: 2d}\n" + STUDIO, "admin.session_most", "no amount"),
+    ("admin: {session_most: 2d}\n" + STUDIO, "admin.session_most", "at most 86400"),
     ("admin: {listen: 'unix:/tmp/x'}\n" + STUDIO, "admin.listen", "mode=600"),
     ("admin: {listen: 'tcp:8045:interface=127.0.0.1'}\n" + STUDIO, "admin.listen", "choose another port"),
     ("admin: {token: 'sha256:x'}\n" + STUDIO, "admin.token", "64 hexadecimal digits"),
@@ -222,7 +223,7 @@ ERRORS: tuple[tuple[str, str, str], ...] = (
     ("timeouts: {connect: -1}\n" + STUDIO, "timeouts.connect", "more than 0"),
     ("timeouts: {connect: true}\n" + STUDIO, "timeouts.connect", "a yes or no, not an amount"),
     ("timeouts: {connect: 5 parsecs}\n" + STUDIO, "timeouts.connect", "such as 90s"),
-    ("timeouts: {connect: 1d}\n" + STUDIO, "timeouts.connect", "such as 90s"),
+    ("timeouts: {connect: 1w}\n" + STUDIO, "timeouts.connect", "such as 90s"),
     ("timeouts: {connect: .inf}\n" + STUDIO, "timeouts.connect", "out of range"),
     ("timeouts: {connect: .nan}\n" + STUDIO, "timeouts.connect", "out of range"),
     ("timeouts: {connect: 25h}\n" + STUDIO, "timeouts.connect", "at most 86400 seconds"),
@@ -269,6 +270,20 @@ ERRORS: tuple[tuple[str, str, str], ...] = (
     ("log: {rotate: {size: 5}}\n" + STUDIO, "log.rotate.size", "out of range"),
     ("log: {rotate: {size: 1MiB, keep: -1}}\n" + STUDIO, "log.rotate.keep", "write 0 to"),
     ("log: {rotate: {days: 1}}\n" + STUDIO, "log.rotate.days", "unknown"),
+    # Usage.
+    ("usage: {enabled: 1}\n" + STUDIO, "usage.enabled", "write true or false"),
+    ("usage: {keep: 0}\n" + STUDIO, "usage.keep", "more than 0"),
+    ("usage: {keep: 59m}\n" + STUDIO, "usage.keep", "write 1h or more"),
+    ("usage: {keep: 2y}\n" + STUDIO, "usage.keep", "such as 90s"),
+    ("usage: {keep_rollups: 1d}\n" + STUDIO, "usage.keep_rollups", "be usage.keep or more"),
+    ("usage: {keep: 900d}\n" + STUDIO, "usage.keep", "be usage.keep or more"),
+    ("usage: {size: 1KiB}\n" + STUDIO, "usage.size", "write 1048576 to"),
+    ("usage: {prices: {m: 1}}\n" + STUDIO, "usage.prices.m", "not a mapping"),
+    ("usage: {prices: {m: {input: 1}}}\n" + STUDIO, "usage.prices.m", "there is no output"),
+    ("usage: {prices: {m: {input: -1, output: 1}}}\n" + STUDIO, "usage.prices.m.input", "out of range"),
+    ("usage: {prices: {m: {input: false, output: 1}}}\n" + STUDIO, "usage.prices.m.input", "not a number"),
+    ("usage: {prices: {m: {input: 1, output: 1, over_200k: {}}}}\n" + STUDIO, "m.over_200k", "there is no input"),
+    ("usage: {prices: {'a b': {input: 1, output: 1}}}\n" + STUDIO, 'usage.prices["a b"]', "* for any run"),
     ("state_dir: 5\n" + STUDIO, "state_dir", "write the value in quotes"),
 )
 
@@ -637,6 +652,19 @@ class Reading(Files):
             "models: {m: {input_token_limit: 10, output_token_limit: 5, methods: [countTokens]}, org/n: }\n" + STUDIO
         ).models
         self.assertEqual(models, (ModelConfig("m", 10, 5, ("countTokens",)), ModelConfig("org/n")))
+
+    def test_usage_is_read(self) -> None:
+        """Days are a unit; what a cached token costs is what it would cost if it were not, unless that is said."""
+        usage = self.load(
+            "usage:\n  enabled: false\n  keep: 30d\n  keep_rollups: 365d\n  size: 5MiB\n  prices:\n"
+            "    gemini-2.5-pro: {input: 1, output: 2.5, cached: 0, over_200k: {input: 2, output: 5, cached: 0.5}}\n"
+            "    'claude-*': {input: 3, output: 15}\n" + STUDIO
+        ).usage
+        prices = (
+            ("gemini-2.5-pro", Price(Rates(1, 2.5, 0), Rates(2, 5, 0.5))),
+            ("claude-*", Price(Rates(3, 15, 3))),
+        )
+        self.assertEqual(usage, UsageConfig(False, 30 * 86400, 365 * 86400, 5 * 1024**2, prices))
 
     def test_state_directory_is_found_in_order(self) -> None:
         """The file, systemd, XDG, home; relative values of the environment are ignored."""

@@ -14,7 +14,19 @@ T = TypeVar("T")
 Fields = Mapping[str, "Node"]
 
 KNOWN: Mapping[str, tuple[str, ...]] = {
-    "file": ("proxy", "admin", "upstreams", "routing", "timeouts", "limits", "wire", "models", "state_dir", "log"),
+    "file": (
+        "proxy",
+        "admin",
+        "upstreams",
+        "routing",
+        "timeouts",
+        "limits",
+        "wire",
+        "models",
+        "usage",
+        "state_dir",
+        "log",
+    ),
     "proxy": (
         "listen",
         "auth_mode",
@@ -96,13 +108,16 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
     ),
     "wire": ("agent", "warm"),
     "model": ("input_token_limit", "output_token_limit", "methods"),
+    "usage": ("enabled", "keep", "keep_rollups", "size", "prices"),
+    "price": ("input", "output", "cached", "over_200k"),
+    "rates": ("input", "output", "cached"),
     "log": ("level", "format", "levels", "rotate"),
     "rotate": ("size", "keep"),
 }
 """The keys of each kind of mapping."""
 
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\Z")
-_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
 
@@ -178,6 +193,12 @@ class Node:
         if text not in known:
             raise self.error(f"{shown(text)!r} is unknown", nearest(text, known))
         return text
+
+    def yes(self) -> bool:
+        """Return yes or no."""
+        if not isinstance(self.value, bool):
+            raise self.error(f"this is {_kind(self.value)}, not a yes or no", "write true or false")
+        return self.value
 
     def integer(self, low: int, high: int) -> int:
         """Return a whole number from ``low`` to ``high``."""

@@ -16,7 +16,9 @@ from gateway.config.log import log
 from gateway.config.nodes import Context, Fields, Node, optional
 from gateway.config.proxies import wire
 from gateway.config.secrets import default_state_dir, digests, located, open_to_others
+from gateway.config.tariff import DEFAULT_USAGE
 from gateway.config.upstreams import upstreams
+from gateway.config.usage import usage
 from gateway.config.values import (
     AuthMode,
     Config,
@@ -95,6 +97,7 @@ def load(
         log=optional(fields, "log", log, LogConfig()),
         source=path,
         models=optional(fields, "models", _models, ()),
+        usage=optional(fields, "usage", usage, DEFAULT_USAGE),
     )
     if "admin" in fields:
         config = attrs.evolve(config, admin=admin(fields["admin"], config.proxy, _listen, digests))

@@ -8,6 +8,7 @@ from attrs import frozen
 
 from gateway.calls import DEFAULT_TERMS, Secret, Terms
 from gateway.config import listeners
+from gateway.config.tariff import DEFAULT_USAGE, UsageConfig
 
 MIB = 1024 * 1024
 WEIGHT_MOST = 1000.0
@@ -335,5 +336,6 @@ class Config:
     """The file, ``environment`` or ``--simulate``."""
     models: tuple[ModelConfig, ...] = ()
     admin: AdminConfig = AdminConfig()
+    usage: UsageConfig = DEFAULT_USAGE
     warnings: tuple[str, ...] = ()
     """Sentences for the log at start: what runs, but perhaps not as meant."""

@@ -73,6 +73,8 @@ GAUGES: Mapping[str, str] = {
     "config_reload_failed": "1 if the last reload came to nothing and the old configuration is in force.",
     "config_loaded_timestamp_seconds": "When the configuration in force was read.",
     "state_degraded": "1 while the standings cannot be written.",
+    "usage_degraded": "1 while usage cannot be written down.",
+    "usage_waiting": "Requests that wait to be written down.",
     "reactor_lag_seconds": "How late the reactor's last beat was.",
     "reactor_lag_max_seconds": "The latest that a beat ever was.",
 }
@@ -81,6 +83,7 @@ COUNTERS: Mapping[str, str] = {
     "config_reload_failures": "Reloads that came to nothing.",
     "state_write_errors": "Attempts to write the standings that failed.",
     "log_lines_lost": "Lines of the log that could not be written.",
+    "usage_lost": "Requests that were not written down and never will be.",
     "reactor_blocked": "Times that the reactor stood still for 250 ms or more; the log says where.",
 }
 

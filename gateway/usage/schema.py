@@ -1,0 +1,110 @@
+"""The tables of ``usage.db`` and what is said to them, in SQLite's SQL.  Pure.
+
+``requests`` has a row for each request.  ``hours`` and ``days`` have their sums by key, model, upstream and credential,
+which are added to with every row that is written, so that they are right at any moment and outlast the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+SCHEMA = 1
+APPLICATION = 0x41475755
+"""SQLite's application_id: whose file this is."""
+HOUR, DAY = 3600, 86_400
+MICROSECONDS = 1_000_000
+AMOUNT_MOST = 10**12
+"""No count of tokens is more: a sum of these stays far within 64 bits."""
+
+_AMOUNT = f"INTEGER CHECK ({{name}} BETWEEN 0 AND {AMOUNT_MOST})"
+COLUMNS: Mapping[str, str] = {
+    "id": "INTEGER PRIMARY KEY",  # When the request ended, in microseconds since 1970; later ones have larger ids.
+    "request_id": "TEXT NOT NULL",
+    "key": "TEXT NOT NULL",
+    "session": "TEXT NOT NULL",
+    "method": "TEXT NOT NULL",
+    "requested_model": "TEXT NOT NULL",
+    "model": "TEXT NOT NULL",
+    "upstream": "TEXT NOT NULL",
+    "credential": "TEXT NOT NULL",
+    "attempts": "INTEGER NOT NULL",
+    "status": "INTEGER NOT NULL",
+    "reason": "TEXT NOT NULL",
+    "origin": "TEXT NOT NULL",
+    "first_seconds": "REAL",
+    "seconds": "REAL NOT NULL",
+    "bytes_in": "INTEGER NOT NULL",
+    "bytes_out": "INTEGER NOT NULL",
+    "prompt": _AMOUNT.format(name="prompt"),  # Tokens; NULL where upstream told none.
+    "candidates": _AMOUNT.format(name="candidates"),
+    "thoughts": _AMOUNT.format(name="thoughts"),
+    "cached": _AMOUNT.format(name="cached"),
+    "finish": "TEXT NOT NULL",
+    "micros": "INTEGER",  # Micro-dollars; NULL where there were no tokens, or their price is not known.
+}
+"""Those of ``requests``, in the order of a row."""
+
+KINDS = ("key", "model", "upstream", "credential")
+"""What sums are told apart by."""
+MODEL_OF_ROW = "CASE WHEN credential = '' OR status = 404 THEN '' ELSE model END"
+"""What was never served is not told apart by its name, which is the client's choice."""
+MEASURES: Mapping[str, str] = {
+    "requests": "count(*)",
+    "failed": "sum(reason <> '' OR status >= 400)",
+    "prompt": "ifnull(sum(prompt), 0)",
+    "candidates": "ifnull(sum(candidates), 0)",
+    "thoughts": "ifnull(sum(thoughts), 0)",
+    "cached": "ifnull(sum(cached), 0)",
+    "micros": "ifnull(sum(micros), 0)",
+    "unpriced": "sum(prompt IS NOT NULL AND micros IS NULL)",
+    "bytes_in": "sum(bytes_in)",
+    "bytes_out": "sum(bytes_out)",
+    "firsts": "count(first_seconds)",
+    "first_seconds": "ifnull(sum(first_seconds), 0.0)",
+    "seconds": "sum(seconds)",
+}
+"""What is summed, and how it is made of rows."""
+ROLLUPS: Mapping[str, int] = {"hours": HOUR, "days": DAY}
+"""Their tables, and how many seconds each of their rows is of."""
+
+
+def creation() -> list[str]:
+    """Return the statements that make the tables."""
+    columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
+    statements = [f"CREATE TABLE requests ({columns})"]
+    sums = ", ".join(f"{name} NOT NULL" for name in MEASURES)
+    for table in ROLLUPS:
+        kinds = ", ".join(f"{kind} TEXT NOT NULL" for kind in KINDS)
+        statements.append(
+            f"CREATE TABLE {table} (at INTEGER NOT NULL, {kinds}, {sums}, PRIMARY KEY (at, {', '.join(KINDS)}))"
+            " WITHOUT ROWID"
+        )
+    return statements
+
+
+def batch() -> str:
+    """Return the statement that makes the place for the rows of one transaction."""
+    columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
+    return f"CREATE TEMP TABLE batch ({columns})"
+
+
+def insertion(count: int) -> str:
+    """Return the statement that puts so many rows there."""
+    row = f"({', '.join('?' * len(COLUMNS))})"
+    return f"INSERT INTO temp.batch VALUES {', '.join([row] * count)}"  # noqa: S608
+
+
+def keeping() -> list[str]:
+    """Return the statements that add what is there to the tables, and clear it."""
+    statements = ["INSERT INTO main.requests SELECT * FROM temp.batch"]
+    kinds = ", ".join(MODEL_OF_ROW if kind == "model" else kind for kind in KINDS)
+    names = ", ".join(("at", *KINDS, *MEASURES))
+    more = ", ".join(f"{name} = {name} + excluded.{name}" for name in MEASURES)
+    for table, seconds in ROLLUPS.items():
+        # `WHERE true` tells the upsert from a join: https://sqlite.org/lang_upsert.html#parsing_ambiguity.
+        statements.append(
+            f"INSERT INTO main.{table} ({names}) SELECT id / {seconds * MICROSECONDS} * {seconds}, {kinds},"  # noqa: S608
+            f" {', '.join(MEASURES.values())} FROM temp.batch WHERE true GROUP BY 1, 2, 3, 4, 5"
+            f" ON CONFLICT DO UPDATE SET {more}"
+        )
+    return [*statements, "DELETE FROM temp.batch"]
