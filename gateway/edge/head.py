@@ -75,12 +75,13 @@ def read(raw: bytes) -> RequestHead:
         raise _bad_target(method)
     named: dict[bytes, list[bytes]] = {}
     if lines:
-        if lines.count(b"\r\n") > FIELDS_MOST:
+        fields = lines[:-2].split(b"\r\n")
+        if len(fields) > FIELDS_MOST:
             raise refusal(
                 431, "HEAD_TOO_LARGE", f"The request's head has more than {FIELDS_MOST} header fields; send fewer."
             )
-        for line in lines[:-2].split(b"\r\n"):
-            name, _, value = line.partition(b":")
+        for field in fields:
+            name, _, value = field.partition(b":")
             name = name.lower()
             if name in named:
                 named[name].append(value.strip(b" \t"))
@@ -88,9 +89,10 @@ def read(raw: bytes) -> RequestHead:
                 named[name] = [value.strip(b" \t")]
         if b"_" in lines:
             _refuse_aliases(named)
-        for name in _SINGLE:
-            if name in named and len(named[name]) > 1:
-                raise _twice(name)
+        if len(named) < len(fields):
+            for name in _SINGLE:
+                if name in named and len(named[name]) > 1:
+                    raise _twice(name)
     version = b"HTTP/1.1" if minor == b"1" else b"HTTP/1.0"
     _judge_host(named.get(b"host"), version)
     length = _length(named, version)
