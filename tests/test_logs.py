@@ -166,6 +166,15 @@ class JsonLines(SynchronousTestCase):
             },
         )
 
+    def test_line_is_ascii_whatever_it_tells(self) -> None:
+        """What is not becomes an escape, so that no terminal and no reader of lines acts on it."""
+        out = io.StringIO()
+        for shown in ("plain", "Grüße \u2028\x9b"):
+            observer(out, "info", "json")(event("{shown}", shown=shown, n=10**30))
+        self.assertTrue(out.getvalue().isascii())
+        shown = [json.loads(line)["shown"] for line in out.getvalue().splitlines()]
+        self.assertEqual(shown, ["plain", "Grüße \u2028\x9b"])
+
     def test_exception_keeps_its_text(self) -> None:
         """The failure's traceback and message are there."""
         found = entry(event("it broke", log_failure=raised("the reason")))
@@ -424,7 +433,7 @@ class Installing(SynchronousTestCase):
         self.addCleanup(setattr, sys, "stdout", before)
         for options in ({"nodaemon": True}, {"nodaemon": True, "logfile": "-"}):
             self.installed(**options)(event("here"))
-        self.assertEqual(out.getvalue().count('"message": "here"'), 2)
+        self.assertEqual(out.getvalue().count('"message":"here"'), 2)
 
     def test_logfile_is_written(self) -> None:
         """The named file gets the lines."""

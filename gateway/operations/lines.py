@@ -11,6 +11,7 @@ from functools import lru_cache
 from string import Formatter
 from typing import Any
 
+import msgspec
 from twisted.logger import LogEvent, formatEvent
 
 from gateway.calls import Secret
@@ -50,7 +51,15 @@ def json_line(event: LogEvent, level: str) -> str:
     failure = _failure(event)
     if failure:
         entry["failure"] = _text(failure)
-    return json.dumps(entry, allow_nan=False) + "\n"
+    return _json(entry) + "\n"
+
+
+def _json(entry: dict[str, Any]) -> str:
+    """Return an object as JSON in ASCII, which no terminal and no reader of lines acts on."""
+    quick = msgspec.json.encode(entry)
+    if quick.isascii():
+        return quick.decode("ascii")
+    return json.dumps(entry, allow_nan=False, separators=(",", ":"))
 
 
 def _logger(event: LogEvent) -> str:
@@ -114,18 +123,21 @@ def _failure(event: LogEvent) -> str:
 def _fields(event: LogEvent) -> Iterator[tuple[str, Any]]:
     legacy = _LEGACY if "isError" in event else ()
     for name, value in event.items():
-        if name.startswith("log_") or name in _OURS or name in legacy:
+        if name[:4] == "log_" or name in _OURS or name in legacy:
             continue
-        plain = _plain(value, 0)
+        plain = value if type(value) in _AS_IT_IS else _plain(value, 0)
         if plain is not _NOT_PLAIN:
             yield _text(name), plain
 
 
 _NOT_PLAIN = object()
+_AS_IT_IS = (int, bool, type(None))
 
 
 def _plain(value: object, depth: int) -> Any:
     """Return what JSON can show of a value, or _NOT_PLAIN."""
+    if type(value) is str:
+        return _text(value)
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, enum.Enum):
@@ -150,6 +162,8 @@ def _plain(value: object, depth: int) -> Any:
 
 def _text(value: str) -> str:
     """Return text that UTF-8 can carry."""
+    if value.isascii():
+        return value
     return value.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
