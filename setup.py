@@ -22,7 +22,7 @@ setup(
     package_dir={"": "."},
     # twisted/ and twisted/plugins have no __init__.py here: one would overwrite Twisted's own.
     packages=find_packages(include=["gateway", "gateway.*"]) + ["twisted.plugins"],
-    package_data={"gateway": ["py.typed"]},
+    package_data={"gateway": ["py.typed"], "gateway.edge": ["pages/*"]},
     entry_points={"console_scripts": ["antigravity=gateway.cli:main"]},
     data_files=[
         (

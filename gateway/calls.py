@@ -55,11 +55,10 @@ class Secret:
 
 @attrs.frozen(auto_exc=True)
 class GatewayError(Exception):
-    """An error that the gateway itself answers with.
+    """An error that the gateway itself answers with, as AIP-193 has it: https://google.aip.dev/193.
 
-    ``code`` is the HTTP status, ``status`` the name of a google.rpc.Code, ``reason`` the UPPER_SNAKE_CASE reason of its
-    ErrorInfo (domain ``antigravity.gateway``), ``message`` a sentence that says what to do.  ``retry_after_seconds``
-    becomes Retry-After and RetryInfo.  See AIP-193, https://google.aip.dev/193.
+    ``code`` is the HTTP status, ``status`` the name of a google.rpc.Code, ``reason`` (UPPER_CASE) and ``metadata``
+    are its ErrorInfo's, ``message`` says what to do.  ``retry_after_seconds`` becomes Retry-After and RetryInfo.
     """
 
     code: int
@@ -69,6 +68,7 @@ class GatewayError(Exception):
     details: Details = ()
     headers: Headers = ()
     retry_after_seconds: float | None = None
+    metadata: Mapping[str, str] = attrs.field(factory=dict)
 
     def __str__(self) -> str:
         return f"{self.code} {self.reason}: {self.message}"

@@ -11,6 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python import usage
 
 from gateway import tap
+from gateway.commands.keyoptions import KeysOptions
 from gateway.commands.options import AccountsOptions, Command, ExplainOptions, Versioned
 from gateway.config import ConfigError
 
@@ -100,6 +101,7 @@ class Options(Versioned):
         ("check", None, CheckOptions, "Check a configuration and print what would run."),
         ("login", None, LoginOptions, "Sign a Google account in."),
         ("accounts", None, AccountsOptions, "See and steer the credentials."),
+        ("keys", None, KeysOptions, "Make client keys, and steer them."),
         ("dashboard", None, DashboardOptions, "Print where a browser is signed in to the dashboard."),
         ("password", None, PasswordOptions, "Make the hash of a password for the dashboard."),
         ("explain", None, ExplainOptions, "Say how a request would be routed now, and why."),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.web.resource import IResource
 
@@ -16,7 +18,7 @@ from gateway.accounts.keeper import Keeper
 from gateway.accounts.ledger import Ledger
 from gateway.accounts.standing import Standings
 from gateway.calls import Recorder
-from gateway.config import Config, listeners
+from gateway.config import AuthMode, Config, listeners
 from gateway.credentials import Prepared, prepared
 from gateway.edge.gate import Gate
 from gateway.edge.hosts import Hosts
@@ -24,6 +26,10 @@ from gateway.edge.keys import ANONYMOUS, KeyRing, identity
 from gateway.edge.origins import Origins
 from gateway.edge.proxies import Proxies
 from gateway.edge.site import GatewaySite
+from gateway.keys.book import Book
+from gateway.keys.bookfile import BookFile
+from gateway.keys.holders import Holders
+from gateway.keys.meters import Meters
 from gateway.members import Members
 from gateway.routing.attempts import Router
 from gateway.routing.catalog import Aliases, Catalog, Served
@@ -35,6 +41,7 @@ from gateway.routing.rotation import Sessions
 from gateway.upstreams import kinds
 from gateway.upstreams.exchange import Wire
 from gateway.upstreams.models import Model
+from gateway.usage.prices import Prices
 
 
 def request_ids() -> Callable[[], str]:
@@ -63,6 +70,7 @@ class Composition:
     keeper: Keeper = attrs.field(init=False)
     quota_watch: QuotaWatch = attrs.field(init=False)
     oversight: Oversight = attrs.field(init=False)
+    book: Book = attrs.field(init=False)
     _gate: Gate = attrs.field(init=False)
     _resource: IResource = attrs.field(init=False)
     _prepared: Prepared = attrs.field(init=False)
@@ -74,15 +82,15 @@ class Composition:
 
         config = self.config
         chance = random.SystemRandom().random
-        self._gate = _gate(config)
         self._identities = (ANONYMOUS, *map(identity, config.proxy.keys))
         if self.before is None:
             self._begin(chance)
         else:
             self._follow(self.before)
+        self._gate = _gate(config, self.book.holders)
         self.listers = [Lister(upstream.name, self.router, self.reactor, chance) for upstream in config.upstreams]
         self.quota_watch = QuotaWatch(self.router, chance)
-        self._resource = api.build(self.router, self.reactor, config.proxy.done_marker)
+        self._resource = api.build(self.router, self.reactor, config.proxy.done_marker, self.book.own)
         if self.before is None:
             self.site = GatewaySite(
                 self._resource,
@@ -93,10 +101,12 @@ class Composition:
                 request_ids(),
                 config.timeouts,
                 _answers_half_closed(config),
+                self.book.meters,
             )
 
     def _begin(self, chance: Callable[[], float]) -> None:
         config = self.config
+        self.book = client_keys(config, self.reactor)
         self.router = Router(
             clock=self.reactor,
             wall_seconds=time.time,
@@ -111,7 +121,7 @@ class Composition:
             Ledger(Path(config.state_dir)),
             self.reactor,
             self.router.wall_seconds,
-            lambda function: deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function),
+            in_thread(self.reactor),
             self.members.names,
         )
         self.oversight = Oversight(self.router, _kinds(config), self._identities, self.keeper.save, self.members.hurry)
@@ -127,7 +137,7 @@ class Composition:
                 )
         self.router = before.router.renewed(**self._settings(catalog))
         self.members, self.keeper, self.site = before.members, before.keeper, before.site
-        self.oversight = before.oversight
+        self.oversight, self.book = before.oversight, before.book
 
     def _settings(self, catalog: Catalog) -> dict[str, Any]:
         config = self.config
@@ -168,12 +178,32 @@ class Composition:
         self.members.take(self._prepared, router, self.wire)
         self.oversight.router, self.oversight.upstreams = router, _kinds(config)
         self.oversight.key_ids = self._identities
+        self.book.configured, self.book.meters.cost = self._identities[1:], Prices(config.usage.prices).cost
         self.site.take(self._resource, self._gate, config.limits, config.timeouts, _answers_half_closed(config))
         for lister in self.listers:
             lister.start()
         self.quota_watch.start()
         # Whoever waits for a credential may have one now.
         router.chooser.waiting.offer()
+
+
+def client_keys(config: Config, reactor: Any) -> Book:
+    """Return the book of the keys that the gateway makes, with nothing in it yet."""
+    return Book(
+        BookFile(Path(config.state_dir)),
+        Holders(time.time),
+        Meters(config.limits, time.time, Prices(config.usage.prices).cost),
+        reactor.seconds,
+        time.time,
+        secrets.token_bytes,
+        in_thread(reactor),
+        tuple(map(identity, config.proxy.keys)),
+    )
+
+
+def in_thread(reactor: Any) -> Callable[[Callable[[], None]], Deferred[None]]:
+    """Return what runs a function where it may wait for a disk."""
+    return lambda function: deferToThreadPool(reactor, reactor.getThreadPool(), function)
 
 
 def _catalog(config: Config) -> Catalog:
@@ -187,7 +217,7 @@ def _catalog(config: Config) -> Catalog:
     return Catalog(TABLE, configured, aliases=Aliases.build(config.routing.aliases), served=served)
 
 
-def _gate(config: Config) -> Gate:
+def _gate(config: Config, holders: Holders) -> Gate:
     proxy = config.proxy
     return Gate(
         KeyRing(proxy.keys),
@@ -199,6 +229,9 @@ def _gate(config: Config) -> Gate:
         Hosts.build(proxy.hosts, (listeners.parse(one).interface for one in proxy.listen)),
         Origins(frozenset(proxy.origins)),
         Proxies.build(proxy.trusted_proxies),
+        holders,
+        proxy.auth_mode is AuthMode.AUTO,
+        Aliases.build(config.routing.aliases).resolve,
     )
 
 

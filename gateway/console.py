@@ -94,6 +94,7 @@ class Console:
 
     def _parts(self) -> list[Part]:
         """Return the routes that both faces have."""
+        from gateway.operations.adminkeys import KeyRoutes
         from gateway.operations.adminpool import PoolRoutes
 
         situation = self._situation
@@ -101,6 +102,7 @@ class Console:
             PoolRoutes(
                 situation.composition.oversight, __version__, lambda: {"configuration": situation.reloads.row()}
             ),
+            KeyRoutes(situation.composition.book),
             self._feed(),
         ]
 

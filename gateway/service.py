@@ -113,6 +113,7 @@ class Gateway(service.Service):
         recorders = Recorders(LogRecorder(self._lines), metrics, live, *books.recorders)
         composition = Composition(self._config, self._reactor, self._roads.wire, recorders)
         starting.load_standings(composition.keeper, self._state.locked)
+        starting.load_keys(composition.book, self._state.locked, books)
         running = self._running = self._built(composition, metrics, live, books)
         try:
             running.listeners.take(running.listeners.prepare(self._config.proxy.listen, self._config.proxy.client_ca))

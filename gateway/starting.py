@@ -13,7 +13,10 @@ from gateway.accounts.keeper import Keeper
 from gateway.accounts.ledger import LedgerError
 from gateway.accounts.statedir import StateDirectory
 from gateway.config.tariff import UsageConfig
+from gateway.keys.book import Book
+from gateway.keys.bookfile import BookError
 from gateway.usage.books import Books, CannotKeep
+from gateway.usage.spending import Spending
 
 _log = Logger(namespace="gateway")
 
@@ -68,6 +71,20 @@ def open_books(config: UsageConfig, state: StateDirectory, reactor: Any) -> Book
     except CannotKeep as error:
         raise cannot_start(str(error)) from None
     return books
+
+
+def load_keys(book: Book, owned: bool, spending: Spending) -> None:
+    """Take up the client keys that were made, and what all keys have used in the day and month of now.
+
+    Raises CannotStart where it cannot be known which keys there are.
+    """
+    try:
+        book.load(owned)
+    except BookError as error:
+        raise cannot_start(str(error)) from None
+    except OSError as error:
+        raise cannot_start(f"{error.filename or book.file.path}: cannot be read: {error.strerror}") from None
+    book.meters.restore(spending)
 
 
 def forget_sources() -> None:

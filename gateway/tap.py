@@ -37,6 +37,7 @@ class Source:
         if self.simulates:
             config = simulated(origin or "http://127.0.0.1:0", config, state_dir)
         config = config or from_environment(self.environ)
+        _check_keys(config)
         _check_accounts(config)
         _check_certificates(config)
         return config
@@ -94,6 +95,28 @@ def makeService(options: Options) -> IService:
     twistd: Mapping[str, Any] = options.parent or {}
     source: Source = options["source"]
     return Gateway(options["loaded"], reactor, twistd, source.read, source.simulates)
+
+
+def _check_keys(config: Config) -> None:
+    """Refuse to be open to a network before there is any client key."""
+    exposed = [one for one in config.proxy.listen if not listeners.is_loopback(one)]
+    if not exposed or config.proxy.keys:
+        return
+    from pathlib import Path
+
+    from gateway.keys.bookfile import BookError, BookFile
+
+    try:
+        made = BookFile(Path(config.state_dir)).load() if config.state_dir else []
+    except (BookError, OSError) as error:
+        raise ConfigError(config.source, "state_dir", f"its client keys cannot be read: {error}", "mend it") from None
+    if all(key.revoked is not None for key in made):
+        raise ConfigError(
+            config.source,
+            "proxy.listen",
+            f"the gateway refuses to start while {exposed[0]} is open to others and no key exists",
+            "write proxy.api_key, make a key with `antigravity keys create`, or listen on interface=127.0.0.1",
+        )
 
 
 def _check_accounts(config: Config) -> None:

@@ -37,6 +37,7 @@ from gateway.edge.keys import KeyRing
 from gateway.edge.origins import Origins
 from gateway.edge.proxies import Proxies
 from gateway.edge.site import GatewaySite
+from gateway.keys.meters import Meters
 from gateway.routing.attempts import Router
 from gateway.routing.catalog import Aliases, Catalog
 from gateway.routing.models import TABLE
@@ -531,14 +532,23 @@ class Edge:
             proxies=Proxies.build(trusted_proxies),
         )
         ids = (f"id-{number}" for number in itertools.count(1))
-        resource = api.build(routing, clock, done_marker)
+        meters = Meters(limits, lambda: routing.wall_seconds())
+        resource = api.build(routing, clock, done_marker, lambda key_id: {})
         return cls(
             clock,
             wire,
             recorder,
             routing,
             GatewaySite(
-                resource, clock, gate, limits, recorder, lambda: next(ids), routing.timeouts, answers_half_closed
+                resource,
+                clock,
+                gate,
+                limits,
+                recorder,
+                lambda: next(ids),
+                routing.timeouts,
+                answers_half_closed,
+                meters,
             ),
         )
 

@@ -25,7 +25,7 @@ LAYERS: list[set[str]] = [
     {"members"},
     {"credentials"},
     {"edge"},
-    {"dialects", "routing"},
+    {"dialects", "keys", "routing"},
     {"usage"},
     {"accounts", "process", "upstreams"},
     {"calls", "sse", "splice", "folding", "eager", "tally", "config"},

@@ -145,13 +145,13 @@ class BalanceTests(SynchronousTestCase):
             self.assertLessEqual(site.room.buffered, LIMITS.buffered)
             self.assertLessEqual(site.room.streams, LIMITS.streams)
             self.assertLessEqual(len(site.channels), LIMITS.connections)
-            self.assertTrue(all(0 <= one.under_way <= 3 for one in site.allowances._accounts.values()))
+            self.assertTrue(all(0 <= count <= 3 for count in site.meters.under_way().values()))
         for client in play.clients.values():
             client.leave()
         for _ in range(200):
             play.world.clock.advance(1)
         self.assertEqual((site.room.buffered, site.room.streams, site.busy, len(site.channels)), (0, 0, 0, 0))
-        self.assertEqual([one.under_way for one in site.allowances._accounts.values() if one.under_way], [])
+        self.assertEqual(site.meters.under_way(), {})
         self.assertEqual(play.world.leases, 0)
         self.assertEqual([str(call) for call in play.world.clock.getDelayedCalls()], [])
         ids = [end.journal.request_id for end in play.world.recorder.ends]

@@ -13,10 +13,10 @@ from zope.interface.verify import verifyObject
 
 from gateway.calls import GatewayError
 from gateway.config import Config, Limits
-from gateway.edge.allowance import Allowances
 from gateway.edge.guesses import Guesses, network
 from gateway.edge.overflow import TOLD_MOST, TOLD_SECONDS
 from gateway.edge.proxies import NO_PROXIES, Proxies
+from gateway.keys.meters import Meters
 from gateway.process.descriptors import RESERVED, connections_within, fit, lowered
 from tests.fakes import BODY, SSE, Client, Edge, FakeExchange, event, ok, parse, sse
 from tests.test_edge import PATH
@@ -249,15 +249,15 @@ class KeyAllowanceTests(CapCase):
     @given(st.integers(1, 60), st.lists(st.floats(0, 30), min_size=1, max_size=200))
     def test_no_minute_has_more_than_twice_the_rate(self, per_minute: int, gaps: list[float]) -> None:
         """L16: a full bucket and what fills meanwhile; and who waits as long as it was told is let in."""
-        allowances = Allowances(Limits(key_per_minute=per_minute))
+        meters = Meters(Limits(key_per_minute=per_minute), lambda: 0.0)
         now, let_in = 0.0, []
         for gap in gaps:
             now += gap
             try:
-                allowances.enter("key", now)
+                meters.enter("key", now)
             except GatewayError as error:
                 now += (error.retry_after_seconds or 0) + 1e-6
-                allowances.enter("key", now)
+                meters.enter("key", now)
             let_in.append(now)
             self.assertLessEqual(sum(now - 60 < moment for moment in let_in), 2 * per_minute + 1)
 

@@ -240,6 +240,11 @@ def _free_path(directory: Path, name: str) -> Path:
     return path
 
 
+def check_file(path: Path) -> None:
+    """Raise StoreError where a file is not its owner's alone, or no file; OSError where it is not there."""
+    _check(path, 0o600, "file")
+
+
 def _check(path: Path, mode: int, what: str) -> None:
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode):

@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from gateway import __version__
 from gateway.accounts.statedir import SOCKET, StateDirectory
-from gateway.calls import HttpRequest
+from gateway.calls import Headers, HttpRequest
 from gateway.upstreams.exchange import WireError
 from gateway.upstreams.wire import LeanClient, TreqWire
 
@@ -58,18 +58,25 @@ class AdminClient:
         """Return what a GET answers; raises NotRunning or Refused."""
         return await self._ask(b"GET", path, query or {})
 
-    async def post(self, path: str, query: Mapping[str, str] | None = None) -> Any:
-        """Return what a POST answers; raises NotRunning or Refused."""
-        return await self._ask(b"POST", path, query or {})
+    async def post(self, path: str, query: Mapping[str, str] | None = None, document: Any = None) -> Any:
+        """Return what a POST answers, of a JSON document where there is one; raises NotRunning or Refused."""
+        return await self._ask(b"POST", path, query or {}, document)
 
-    async def _ask(self, method: bytes, path: str, query: Mapping[str, str]) -> Any:
+    async def patch(self, path: str, document: Any) -> Any:
+        """Return what a PATCH of a JSON document answers; raises NotRunning or Refused."""
+        return await self._ask(b"PATCH", path, {}, document)
+
+    async def _ask(self, method: bytes, path: str, query: Mapping[str, str], document: Any = None) -> Any:
         path_of_socket = self._state.path / SOCKET
         if not _exists(path_of_socket):
             raise NotRunning
         target = quote(path, safe="/", errors="surrogateescape")
         target += "?" + urlencode(query, errors="surrogateescape") if query else ""
-        headers = ((b"user-agent", f"antigravity/{__version__}".encode("ascii")),)
-        request = HttpRequest(method, b"http://localhost" + target.encode("ascii"), headers, b"")
+        headers: Headers = ((b"user-agent", f"antigravity/{__version__}".encode("ascii")),)
+        body = b""
+        if document is not None:
+            body, headers = msgspec.json.encode(document), (*headers, (b"content-type", b"application/json"))
+        request = HttpRequest(method, b"http://localhost" + target.encode("ascii"), headers, body)
         try:
             agent = Agent.usingEndpointFactory(self._reactor, _Endpoints(self._reactor, self._state.address(SOCKET)))
             exchange = await TreqWire(LeanClient(agent), self._reactor).open(request, ANSWER_SECONDS)

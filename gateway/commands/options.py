@@ -6,7 +6,7 @@ import getopt
 import os
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
@@ -27,7 +27,7 @@ class Versioned(usage.Options):
         sys.exit(0)
 
 
-class _Placed(Versioned):
+class Placed(Versioned):
     """A command of ``accounts``, or one like it."""
 
     optParameters = [  # noqa: RUF012
@@ -68,17 +68,23 @@ class _Placed(Versioned):
 
     def command(self) -> Command:
         """Return the command."""
-        from gateway.commands import accountfiles, accounts
+        from gateway.commands import accounts
         from gateway.commands.pool import Place
 
         place = Place(self["config"] or "", self["state-dir"] or "")
         given = {key: value for key, value in self.items() if key not in ("config", "state-dir", "json", "names")}
         wish = accounts.Wish(place, self["names"], bool(self["json"]), given)
-        run = {**accounts.COMMANDS, **accountfiles.COMMANDS}[self.action]
+        run = self.commands()[self.action]
         return lambda reactor: accounts.told(reactor, run, wish, dict(os.environ), _say, time.time)
 
+    def commands(self) -> Mapping[str, Any]:
+        """Return the commands of the family, by their words; see commands.accounts.Run."""
+        from gateway.commands import accountfiles, accounts
 
-class ListOptions(_Placed):
+        return {**accounts.COMMANDS, **accountfiles.COMMANDS}
+
+
+class ListOptions(Placed):
     """What may follow ``accounts list``."""
 
     synopsis = "[options]"
@@ -86,27 +92,29 @@ class ListOptions(_Placed):
     action = "list"
 
 
-class _Several(_Placed):
+class Several(Placed):
+    """One that takes names."""
+
     synopsis = "[options] NAME..."
     names_least = 1
     names_most = 10_000
 
 
-class DisableOptions(_Several):
+class DisableOptions(Several):
     """What may follow ``accounts disable``."""
 
     longdesc = "Use these credentials no more, until `accounts enable`; requests under way end as they would."
     action = "disable"
 
 
-class EnableOptions(_Several):
+class EnableOptions(Several):
     """What may follow ``accounts enable``."""
 
     longdesc = "Use credentials again that `accounts disable` took out."
     action = "enable"
 
 
-class ClearOptions(_Several):
+class ClearOptions(Several):
     """What may follow ``accounts clear``."""
 
     synopsis = "[options] NAME... | --all"
@@ -115,7 +123,7 @@ Forget what is held against credentials: cool-downs (with those of all credentia
 one quota) and quarantines.  What was wrong should be mended first: the next request finds out."""
     action = "clear"
     names_least = 0
-    optFlags = [*_Placed.optFlags, ["all", None, "All credentials."]]  # noqa: RUF012
+    optFlags = [*Placed.optFlags, ["all", None, "All credentials."]]  # noqa: RUF012
 
     def postOptions(self) -> None:
         """Want names, or all."""
@@ -123,17 +131,17 @@ one quota) and quarantines.  What was wrong should be mended first: the next req
             raise usage.UsageError("clear takes one or more NAME, or --all; see --help.")
 
 
-class TestOptions(_Several):
+class TestOptions(Several):
     """What may follow ``accounts test``."""
 
     longdesc = """
 Have credentials count the tokens of one word at Google, whatever their state is, and say how it went.  Exit status: 0
 if all work, 1 if not."""
     action = "test"
-    optParameters = [*_Placed.optParameters, ["model", "m", None, "The model to ask for."]]  # noqa: RUF012
+    optParameters = [*Placed.optParameters, ["model", "m", None, "The model to ask for."]]  # noqa: RUF012
 
 
-class ResumeOptions(_Placed):
+class ResumeOptions(Placed):
     """What may follow ``accounts resume``."""
 
     synopsis = "[options] UPSTREAM"
@@ -162,7 +170,7 @@ _TERMS: list[list[Any]] = [
 _UPSTREAM = ["upstream", "u", None, "The upstream, where several are of the kind."]
 
 
-class AddOptions(_Placed):
+class AddOptions(Placed):
     """What may follow ``accounts add``."""
 
     synopsis = "[options] NAME"
@@ -171,7 +179,7 @@ Add an API key (--key-file) or a service account (--service-account) under a nam
 credentials_dir; `antigravity login` adds a Google account.  One of that name is replaced.  A key is never an argument,
 which others on this machine could see."""
     optParameters: list[list[Any]] = [  # noqa: RUF012
-        *_Placed.optParameters,
+        *Placed.optParameters,
         _UPSTREAM,
         ["key-file", "k", None, "A file that holds the API key; - for standard input."],
         ["service-account", "s", None, "A service account's key file, in JSON; - for standard input."],
@@ -187,7 +195,7 @@ which others on this machine could see."""
             raise usage.UsageError("add takes --key-file or --service-account; see --help.")
 
 
-class ImportOptions(_Placed):
+class ImportOptions(Placed):
     """What may follow ``accounts import``."""
 
     synopsis = "[options] FILE"
@@ -195,13 +203,13 @@ class ImportOptions(_Placed):
 Add Google accounts from a file of other programs: {"accounts": [{"email": ..., "refresh_token": ...}]}, or the list
 alone; - for standard input.  An account that is there is renewed where it stands.  The refresh tokens must be those of
 the OAuth client in the configuration."""
-    optParameters = [*_Placed.optParameters, _UPSTREAM]  # noqa: RUF012
+    optParameters = [*Placed.optParameters, _UPSTREAM]  # noqa: RUF012
     action = "import"
     names_least = names_most = 1
     what = "FILE"
 
 
-class ExportOptions(_Placed):
+class ExportOptions(Placed):
     """What may follow ``accounts export``."""
 
     synopsis = "[options] --output FILE"
@@ -209,7 +217,7 @@ class ExportOptions(_Placed):
 Write the Google accounts of an upstream as `import` takes them, refresh tokens in clear: to a new file of mode 0600, or
 to standard output for -."""
     optParameters = [  # noqa: RUF012
-        *_Placed.optParameters,
+        *Placed.optParameters,
         _UPSTREAM,
         ["output", "o", None, "The file, which must not be there yet; - for standard output."],
     ]
@@ -221,14 +229,14 @@ to standard output for -."""
             raise usage.UsageError("export takes --output FILE; see --help.")
 
 
-class SetOptions(_Several):
+class SetOptions(Several):
     """What may follow ``accounts set``."""
 
     longdesc = """
 Say how much credentials that lie in files are used: weight, priority, requests at a time.  ``default`` for a value
 takes what is said in the file out of it: the upstream's counts again.  A gateway that is running follows."""
     action = "set"
-    optParameters: list[list[Any]] = [*_Placed.optParameters, *_TERMS]  # noqa: RUF012
+    optParameters: list[list[Any]] = [*Placed.optParameters, *_TERMS]  # noqa: RUF012
 
     def postOptions(self) -> None:
         """Want to be told something."""
@@ -236,7 +244,7 @@ takes what is said in the file out of it: the upstream's counts again.  A gatewa
             raise usage.UsageError("set takes --weight, --priority or --max-concurrent; see --help.")
 
 
-class RemoveOptions(_Several):
+class RemoveOptions(Several):
     """What may follow ``accounts remove``."""
 
     longdesc = """
@@ -245,13 +253,13 @@ Nothing is revoked at Google."""
     action = "remove"
 
 
-class ExplainOptions(_Placed):
+class ExplainOptions(Placed):
     """What may follow ``antigravity explain``."""
 
     synopsis = "[options] MODEL"
     longdesc = "Say which credential a request for a model would be given now, and why each other would not."
     optParameters = [  # noqa: RUF012
-        *_Placed.optParameters,
+        *Placed.optParameters,
         ["session", "s", None, "A session's fingerprint, as the log has it, or what a client sends as X-Session-Id."],
         ["verb", None, "generateContent", "The method."],
     ]

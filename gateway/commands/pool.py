@@ -43,6 +43,11 @@ class Place:
             return Path(load(self.config, environ, with_upstreams=False).state_dir)
         return Path(default_state_dir(environ, "environment"))
 
+    def read_without_upstreams(self, environ: Mapping[str, str]) -> Config:
+        """Return the configuration but for upstreams and their secrets; raises ConfigError."""
+        config = load(self.config, environ, with_upstreams=False) if self.config else Config()
+        return attrs.evolve(config, state_dir=str(self.directory(environ)))
+
     def read(self, environ: Mapping[str, str]) -> Config:
         """Return the whole configuration; raises ConfigError."""
         config = load(self.config, environ) if self.config else from_environment(environ, _WHICH)
@@ -160,8 +165,8 @@ async def pool(reactor: Any, place: Place, environ: Mapping[str, str]) -> AsyncI
         state.close()
 
 
-@asynccontextmanager
-async def _at_rest(reactor: Any, config: Config, state: StateDirectory) -> AsyncIterator[Oversight]:
+def take(state: StateDirectory) -> None:
+    """Lock a state directory, so that no daemon starts meanwhile; raises Refused."""
     try:
         state.open()
     except InUse:
@@ -173,6 +178,11 @@ async def _at_rest(reactor: Any, config: Config, state: StateDirectory) -> Async
         raise Refused(str(error)) from None
     except OSError as error:
         raise Refused(f"{state.path} cannot be used: {error.strerror}") from None
+
+
+@asynccontextmanager
+async def _at_rest(reactor: Any, config: Config, state: StateDirectory) -> AsyncIterator[Oversight]:
+    take(state)
     roads = Roads(reactor, config)
     try:
         composition = Composition(config, reactor, roads.wire, _Silent())

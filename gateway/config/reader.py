@@ -149,7 +149,10 @@ def _proxy(node: Node) -> ProxyConfig:
 
 
 def _judge(proxy: ProxyConfig, fields: Fields, context: Context) -> None:
-    """Refuse to be open to a network without a key, and warn of what works otherwise than meant."""
+    """Refuse to be open to a network with nobody asked for a key, and warn of what works otherwise than meant.
+
+    Whether there is any key is looked at where the gateway starts: they may be made beside the file.
+    """
     for description in proxy.listen:
         listener = listeners.parse(description)
         if listener.loopback:
@@ -158,11 +161,6 @@ def _judge(proxy: ProxyConfig, fields: Fields, context: Context) -> None:
             raise fields["auth_mode"].error(
                 f"the gateway refuses to start with authentication off while {description} is open to others",
                 "write auth_mode: auto, or listen on interface=127.0.0.1",
-            )
-        if not proxy.keys:
-            raise fields["listen"].error(
-                f"the gateway refuses to start while {description} is open to others and no key exists",
-                "write proxy.api_key, or listen on interface=127.0.0.1",
             )
         if listener.clear:
             context.warnings.append(
@@ -177,7 +175,8 @@ def _judge(proxy: ProxyConfig, fields: Fields, context: Context) -> None:
         )
     if proxy.authenticates and not proxy.keys:
         context.warnings.append(
-            "authentication is on and no key is configured, so every request is refused with 401: write proxy.api_key"
+            "authentication is on and no key is configured: every request is refused with 401, except with a key that"
+            " `antigravity keys` has made"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -20,6 +21,7 @@ from gateway.config import DoneMarker
 from gateway.dialects import gemini
 from gateway.dialects.paths import is_model_id
 from gateway.dialects.verbs import UNSERVED_COLLECTIONS, VERBS
+from gateway.edge import selfservice
 from gateway.edge.relay import Relay
 from gateway.edge.request import GatewayRequest
 from gateway.edge.routes import Routes
@@ -31,6 +33,7 @@ from gateway.routing.session import fingerprint
 
 STEP_BYTES = 4 * 1024 * 1024
 """Of how large a body everybody else has a turn between the steps of reading it, each of which takes milliseconds."""
+NOT_KEPT: Headers = ((b"cache-control", b"no-store"),)
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,9}\Z")
 
 
@@ -52,9 +55,11 @@ class _ModelConverter(BaseConverter):
     part_isolating = False
 
 
-def build(routing: Routing, clock: IReactorTime, done_marker: DoneMarker) -> IResource:
-    """Return the resource tree of the clients' routes."""
-    return Routes(_Api(routing, clock, done_marker).app)
+def build(
+    routing: Routing, clock: IReactorTime, done_marker: DoneMarker, own: Callable[[str], dict[str, Any]]
+) -> IResource:
+    """Return the resource tree of the clients' routes; ``own`` says of a key what its holder may know."""
+    return Routes(_Api(routing, clock, done_marker, own).app)
 
 
 class _Api:
@@ -63,14 +68,27 @@ class _Api:
     app = Klein()
     app.url_map.converters["model"] = _ModelConverter
 
-    def __init__(self, routing: Routing, clock: IReactorTime, done_marker: DoneMarker) -> None:
+    def __init__(
+        self, routing: Routing, clock: IReactorTime, done_marker: DoneMarker, own: Callable[[str], dict[str, Any]]
+    ) -> None:
         self._routing = routing
         self._clock = clock
         self._done_marker = done_marker
+        self._own = own
 
     @app.route("/healthz", methods=["GET", "HEAD"])
     def health(self, request: GatewayRequest) -> None:
         request.answer(200, b'{"status":"ok"}')
+
+    @app.route("/antigravity/me", methods=["GET", "HEAD"])
+    def own(self, request: GatewayRequest) -> None:
+        request.answer(200, msgspec.json.encode(self._own(request.key_id)), NOT_KEPT)
+
+    @app.route("/antigravity/usage", methods=["GET", "HEAD"])
+    @app.route("/antigravity/usage.css", methods=["GET", "HEAD"])
+    @app.route("/antigravity/usage.js", methods=["GET", "HEAD"])
+    def usage_page(self, request: GatewayRequest) -> None:
+        selfservice.answer(request)
 
     @app.route("/<any(v1beta, v1, v1alpha):version>/models", methods=["GET", "HEAD"])
     def models(self, request: GatewayRequest, version: str) -> None:
@@ -78,7 +96,8 @@ class _Api:
         if size and not _WHOLE_NUMBER.match(size):
             raise GatewayError(400, "INVALID_ARGUMENT", "PAGE_SIZE", "`pageSize` must be a whole number.")
         token = _last(request, b"pageToken") or _last(request, b"page_token")
-        page, following = self._routing.catalog.page(int(size) if size else None, token)
+        allows = None if request.holder is None else request.holder.allows
+        page, following = self._routing.catalog.page(int(size) if size else None, token, allows)
         body: dict[str, Any] = {"models": [resource(model) for model in page]}
         if following:
             body["nextPageToken"] = following
@@ -184,7 +203,7 @@ class _Api:
                 "NOT_FOUND",
                 "ROUTE_UNKNOWN",
                 "There is no such route; the gateway serves /v1beta/models, /v1beta/models/<id>,"
-                " /v1beta/models/<id>:<method> and /healthz.",
+                " /v1beta/models/<id>:<method>, /antigravity/me and /healthz.",
             )
         )
 

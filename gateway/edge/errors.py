@@ -15,7 +15,10 @@ _TYPE = "type.googleapis.com/google.rpc."
 
 def body(error: GatewayError) -> bytes:
     """Return the ``{"error": ...}`` object of an error that the gateway itself made."""
-    details: list[Any] = [{"@type": _TYPE + "ErrorInfo", "reason": error.reason, "domain": DOMAIN}]
+    info: dict[str, Any] = {"@type": _TYPE + "ErrorInfo", "reason": error.reason, "domain": DOMAIN}
+    if error.metadata:
+        info["metadata"] = error.metadata
+    details: list[Any] = [info]
     if error.retry_after_seconds is not None:
         details.append({"@type": _TYPE + "RetryInfo", "retryDelay": _duration(error.retry_after_seconds)})
     details.extend(error.details)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 import msgspec
@@ -13,8 +13,15 @@ from gateway.edge.hosts import LOOPBACK_HOSTS, Hosts
 from gateway.edge.keys import ANONYMOUS, NO_KEYS, KeyRing
 from gateway.edge.origins import NO_BROWSER, NO_ORIGINS, Browser, Origins
 from gateway.edge.proxies import NO_PROXIES, Proxies
+from gateway.keys.holders import NO_HOLDERS, Holder, Holders
 
 HEALTH = "/healthz"
+OWN = "/antigravity/me"
+"""Where the holder of a key learns what is left of it; no route of Google's begins like this."""
+PAGES = frozenset({"/antigravity/usage", "/antigravity/usage.css", "/antigravity/usage.js"})
+"""The page that asks it; there is nothing of anybody's in it."""
+_OPEN = PAGES | {HEALTH}
+_UNCOUNTED = _OPEN | {OWN}
 KEY_INVALID = "CLIENT_KEY_INVALID"
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 
@@ -38,6 +45,8 @@ class Head(msgspec.Struct, frozen=True):
     browser: Browser = NO_BROWSER
     encodings: Sequence[bytes] = ()
     """The values of ``Content-Encoding``."""
+    peer: str = ""
+    """The client's address."""
 
     def __repr__(self) -> str:
         """Without the keys."""
@@ -54,9 +63,11 @@ class Admitted(msgspec.Struct, frozen=True):
     credential: str | None = None
     """The label of the one credential that the operator lets serve it."""
     counts: bool = True
-    """Whether it counts against what its key may have; ``/healthz`` and OPTIONS do not."""
+    """Whether it counts against what its key may have; what tells of the gateway or the key itself does not."""
     settled: Headers | None = None
     """Where it is OPTIONS, which needs nothing more than 204 and these header fields."""
+    holder: Holder | None = None
+    """Who is calling, where it is with a key that the gateway has made."""
 
 
 @attrs.frozen
@@ -73,6 +84,12 @@ class Gate:
     hosts: Hosts = LOOPBACK_HOSTS
     origins: Origins = NO_ORIGINS
     proxies: Proxies = NO_PROXIES
+    holders: Holders = NO_HOLDERS
+    """Those of the keys that the gateway has made."""
+    follows_keys: bool = False
+    """Whether a key is asked for as soon as there is one among ``holders``."""
+    resolve: Callable[[str], str] = str
+    """Returns the model that a name stands for."""
 
     def judge(self, head: Head) -> Admitted:
         """Return the admitted request; raises GatewayError with what to tell the client."""
@@ -92,18 +109,13 @@ class Gate:
             # Browsers ask it without a key before they send one; it tells nothing that is not in the documents.
             return Admitted("/", ANONYMOUS, counts=False, settled=self.origins.options(head.browser))
         path, problem = self._path(head.path)
-        key_id = ANONYMOUS
-        if self.authenticates and not (self.open_health and path == HEALTH):
-            identity = self.keys.identify(head.keys)
+        key_id, holder = ANONYMOUS, None
+        asks = self.authenticates or (self.follows_keys and self.holders.exist)
+        if asks and not (self.open_health and path in _OPEN):
+            holder = self.holders.find(head.keys)
+            identity = self.keys.identify(head.keys) if holder is None else holder.id
             if identity is None:
-                raise GatewayError(
-                    401,
-                    "UNAUTHENTICATED",
-                    KEY_INVALID,
-                    "This gateway needs one of its own keys, which is not a Google key: send it as x-goog-api-key,"
-                    " x-api-key, Authorization: Bearer, or ?key=.",
-                    headers=((b"www-authenticate", b'Bearer realm="antigravity-gateway"'),),
-                )
+                raise _no_key()
             key_id = identity
         if problem:
             raise GatewayError(
@@ -119,8 +131,10 @@ class Gate:
             )
         if head.content_length is not None and head.content_length > self.body_limit:
             raise self.too_large()
+        if holder is not None and holder.bounded:
+            holder.judge(head.peer, path, self.resolve)
         credential = self._credential(head) if head.credentials else None
-        return Admitted(path, key_id, credential, path != HEALTH)
+        return Admitted(path, key_id, credential, path not in _UNCOUNTED, None, holder)
 
     def _judge_sender(self, head: Head) -> None:
         """Raise GatewayError where the request is meant for somebody else, or comes from a foreign page."""
@@ -177,3 +191,14 @@ class Gate:
             return normalise(path), ""
         except BadPath as problem:
             return "", str(problem)
+
+
+def _no_key() -> GatewayError:
+    return GatewayError(
+        401,
+        "UNAUTHENTICATED",
+        KEY_INVALID,
+        "This gateway needs one of its own keys, which is not a Google key: send it as x-goog-api-key, x-api-key,"
+        " Authorization: Bearer, or ?key=.",
+        headers=((b"www-authenticate", b'Bearer realm="antigravity-gateway"'),),
+    )

@@ -21,7 +21,6 @@ from gateway.config import Limits
 from gateway.dialects.gemini import summary
 from gateway.dialects.guard import Guard, GuardError
 from gateway.edge import errors
-from gateway.edge.allowance import Allowances
 from gateway.edge.answering import Answering, Answers
 from gateway.edge.channel import GatewayChannel
 from gateway.edge.gate import KEY_INVALID, Admitted, Gate, Head
@@ -32,6 +31,8 @@ from gateway.edge.origins import NO_BROWSER, Browser
 from gateway.edge.proxies import NO_PROXIES
 from gateway.edge.room import Room
 from gateway.folding import Folded
+from gateway.keys.holders import Holder
+from gateway.keys.meters import Meters
 
 LINGER_SECONDS = 15.0
 """How long a refused request's body is read, so that the refusal can be read."""
@@ -47,7 +48,7 @@ class House(Answers, Protocol):
     gate: Gate
     limits: Limits
     room: Room
-    allowances: Allowances
+    meters: Meters
     guesses: Guesses
     recorder: Recorder
     new_id: Callable[[], str]
@@ -69,6 +70,8 @@ class GatewayRequest(Answering):
     limits: Limits
     resource: IResource
     key_id = ""
+    holder: Holder | None = None
+    """Who is calling, where it is with a key that the gateway has made."""
     fixed: str | None = None
     usage: Usage | None = None
     finish_reason = ""
@@ -86,6 +89,9 @@ class GatewayRequest(Answering):
         """How many of them count against limits.buffered."""
         self._streaming = False
         self._counted = False
+        """Whether it is among its key's requests under way."""
+        self._metered = False
+        """Whether what it uses is its key's."""
         self._discarded_to = 0
         self._guard: Guard | None = None
         self.refused = False
@@ -129,8 +135,8 @@ class GatewayRequest(Answering):
             self.journal.key_id = admitted.key_id if admitted.counts else ""
             self.gateway.room.expect(length or 0)
             if admitted.counts:
-                self.gateway.allowances.enter(admitted.key_id, self.journal.started)
-                self._counted = True
+                self.gateway.meters.enter(admitted.key_id, self.journal.started)
+                self._counted = self._metered = True
         except GatewayError as error:
             self.refuse(self._guessed(head, error))
         except Exception:
@@ -161,6 +167,7 @@ class GatewayRequest(Answering):
             local=self.channel.local_name,
             browser=browser,
             encodings=values(b"content-encoding", ()),
+            peer=self.journal.peer,
         )
 
     def _guessed(self, head: Head, error: GatewayError) -> GatewayError:
@@ -171,7 +178,7 @@ class GatewayRequest(Answering):
         return wrong or error
 
     def _admit(self, admitted: Admitted) -> None:
-        self.key_id = admitted.key_id
+        self.key_id, self.holder = admitted.key_id, admitted.holder
         self.fixed = admitted.credential
         self.path = admitted.path.encode("ascii")
         self.journal.path = admitted.path
@@ -253,7 +260,7 @@ class GatewayRequest(Answering):
             self.gateway.room.give_stream()
             self._streaming = False
         if self._counted:
-            self.gateway.allowances.leave(self.key_id)
+            self.gateway.meters.leave(self.key_id)
             self._counted = False
 
     def body(self) -> Folded:
@@ -288,13 +295,16 @@ class GatewayRequest(Answering):
             self.usage, self.finish_reason = summary(self.last_usage)
         cause = "GATEWAY_STOPPED" if self.gateway.cut else "CLIENT_LEFT"
         reason = self.reason or (cause if left else "")
+        seconds = self.gateway.clock.seconds() - self.journal.started
+        if self._metered:
+            self.gateway.meters.charge(self.key_id, self.journal.model, self.usage, self.journal.started + seconds)
         self.gateway.recorder.ended(
             Ended(
                 self.journal,
                 self.code if self.startedWriting else 499,
                 reason,
                 self.origin,
-                self.gateway.clock.seconds() - self.journal.started,
+                seconds,
                 self.received,
                 self.sentLength,
                 self.usage,

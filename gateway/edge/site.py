@@ -12,7 +12,6 @@ from twisted.web.resource import IResource
 
 from gateway.calls import Recorder
 from gateway.config import Limits, Timeouts
-from gateway.edge.allowance import Allowances
 from gateway.edge.channel import GatewayChannel, PatientChannel, whole_answer
 from gateway.edge.gate import Gate
 from gateway.edge.guesses import Guesses
@@ -21,6 +20,7 @@ from gateway.edge.pace import Paces
 from gateway.edge.paced import Rounds
 from gateway.edge.request import GatewayRequest
 from gateway.edge.room import Room, overloaded
+from gateway.keys.meters import Meters
 
 KEEP_SECONDS = 1.0
 """While stopping: how long a connection that was not told of it may still send a request."""
@@ -47,6 +47,7 @@ class GatewaySite(server.Site):
         new_id: Callable[[], str],
         timeouts: Timeouts | None = None,
         answers_half_closed: bool = False,
+        meters: Meters | None = None,
     ) -> None:
         # Its own timer would be set and reset by every request; the rounds look after all connections.
         super().__init__(resource, requestFactory=GatewayRequest, timeout=None, reactor=clock)
@@ -55,7 +56,7 @@ class GatewaySite(server.Site):
         timeouts = timeouts or Timeouts()
         self.paces = Paces(timeouts.head, timeouts.body, limits.body_rate, timeouts.keep_alive, timeouts.write)
         self.room = Room(limits)
-        self.allowances = Allowances(limits)
+        self.meters = meters or Meters(limits, clock.seconds)
         self.guesses = Guesses()
         self.rounds = Rounds(clock)
         self._overflow = Overflow(clock, lambda: whole_answer(_FULL, new_id()))
@@ -80,7 +81,8 @@ class GatewaySite(server.Site):
         What is asked of a client's pace, and how its FIN is taken, counts for the connections that are yet to come.
         """
         self.resource, self.gate, self.limits = resource, gate, limits
-        self.room.limits = self.allowances.limits = limits
+        self.room.limits = limits
+        self.meters.renew(limits, self.clock.seconds())
         self.paces = Paces(timeouts.head, timeouts.body, limits.body_rate, timeouts.keep_alive, timeouts.write)
         self.protocol = PatientChannel if answers_half_closed else GatewayChannel
 

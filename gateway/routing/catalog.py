@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -129,14 +129,19 @@ class Catalog:
             )
         return found
 
-    def page(self, size: int | None, token: str) -> tuple[Sequence[Model], str]:
+    def page(
+        self, size: int | None, token: str, allows: Callable[[str, str], bool] | None = None
+    ) -> tuple[Sequence[Model], str]:
         """Return a page of the list and the token of the next page, empty after the last one.
 
+        ``allows`` says of a model under its name, and of what the name stands for, whether it may be seen.
         Raises GatewayError for a size below zero or a token that this list did not give out.
         """
         if size is not None and size < 0:
             raise GatewayError(400, "INVALID_ARGUMENT", "PAGE_SIZE", "`pageSize` must be 0 or more.")
         models = list(self._visible().values())
+        if allows is not None:
+            models = [model for model in models if allows(model.id, self.resolve(model.id))]
         start = 0
         if token:
             after = _read_token(token)
