@@ -14,7 +14,8 @@ from gateway.accounts.oauth import Granted, TokenRevoked, TokenUnavailable
 from gateway.accounts.tokens import FetchedToken
 from gateway.calls import Call, GatewayError, Journal, Secret
 from gateway.config import RoutingConfig, Timeouts
-from gateway.routing.attempts import REFUSALS_MOST, REFUSED_SECONDS, Live, Router, Whole
+from gateway.routing.attempts import Live, Router, Whole
+from gateway.routing.consequences import REFUSALS_MOST, REFUSED_SECONDS
 from gateway.routing.outcome import Refusal
 from gateway.routing.pool import Member
 from gateway.upstreams.exchange import WireError

@@ -53,7 +53,8 @@ class Bases:
 
     def answered(self, base: str) -> None:
         """Take note that a base does its work."""
-        self._bases.pop(base, None)
+        if self._bases:
+            self._bases.pop(base, None)
 
     def prune(self, now: float) -> None:
         """Forget cool-downs that are over."""

@@ -34,9 +34,11 @@ class Doubts:
 
     def answered(self, credential: Credential, model: str) -> None:
         """Take note of a good answer."""
-        key = (credential.upstream, credential.name, model)
-        self.until.pop(key, None)
-        self._times.pop(key, None)
+        if self._times:
+            # On most days there is none, and every good answer comes here.
+            key = (credential.upstream, credential.name, model)
+            self.until.pop(key, None)
+            self._times.pop(key, None)
 
     def about(self, credential: Credential, model: str, now: float) -> bool:
         """Say whether others come before this credential for a model."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 import attrs
+import msgspec
 
 from gateway.accounts.bases import Bases
 from gateway.accounts.doubts import Doubts
@@ -47,15 +48,14 @@ class Condemned:
     """Whether it stops its whole upstream."""
 
 
-@attrs.define(eq=False)
-class Lease:
+class Lease(msgspec.Struct, eq=False):
     """One request's use of a credential for a model."""
 
     credential: Credential
     model: str
     open: bool = True
     since: float = 0.0
-    probes: list[tuple[Pair, Rest]] = attrs.field(factory=list)
+    probes: list[tuple[Pair, Rest]] = []
     """The rests of which it is the probe."""
 
     @property
@@ -83,11 +83,13 @@ class Standings:
 
     def availability(self, credential: Credential, model: str, now: float) -> Availability:
         """Return what a credential is to a model now."""
+        out = self._quarantines
+        if not (self._rests or self._disabled or out.condemned or out.lacking or self.halts.halted):
+            # On most days nothing is held against anybody, and every request asks.
+            return _GOOD
         barred = self._barred(credential)
         if barred is not None:
             return barred
-        if not self._rests:
-            return _GOOD
         found = [self._of(rest, model, now) for _, rest in self._resting(credential, model)]
         if not found:
             return _GOOD
@@ -95,10 +97,6 @@ class Standings:
         return max(found, key=lambda one: (not one.usable, one.free_at or 0.0))
 
     def _barred(self, credential: Credential) -> Availability | None:
-        out = self._quarantines
-        if not (self._disabled or out.condemned or out.lacking or self.halts.halted):
-            # On most days nobody is, and every request asks.
-            return None
         halted = self.halts.why(credential.upstream)
         if halted:
             return Availability(State.HALTED, False, None, halted)

@@ -76,7 +76,8 @@ class Asker:
         try:
             exchange = await self.wire.open(request, seconds, member.credential.upstream)
             left = max(seconds - (self.clock.seconds() - started), 0.001)
-            if exchange.headers.get(b"content-encoding", b"").strip().lower() not in _PLAIN:
+            coding = exchange.headers.get(b"content-encoding")
+            if coding is not None and coding.strip().lower() not in _PLAIN:
                 # It was not asked for, and a small one can unpack to gigabytes: none is unpacked.
                 exchange.abort()
                 if exchange.status == 200:
@@ -86,7 +87,8 @@ class Asker:
                 return await self._judged(exchange, left)
             if call.streams:
                 return await self._stream(member, exchange, left, uses)
-            return await self._whole(member, exchange, left)
+            # Of what is no stream the client gets nothing before it is whole.
+            return self._whole(member, await exchange.read(self.limits.event, self.timeouts.idle, left))
         except WireError as error:
             return Failure(unanswered.transport(error.kind, call.streams))
         except BaseException:
@@ -107,9 +109,7 @@ class Asker:
         verdict = verdicts.judge(exchange.status, exchange.headers, body, wall)
         return Failure(verdict, body, _retry_after(exchange.headers.get(b"retry-after"), wall))
 
-    async def _whole(self, member: Member, exchange: Exchange, seconds: float) -> Whole | Failure:
-        # Of what is no stream the client gets nothing before it is whole.
-        body = await exchange.read(self.limits.event, self.timeouts.idle, seconds)
+    def _whole(self, member: Member, body: bytes) -> Whole | Failure:
         try:
             event = member.upstream.unwrap(body)
         except NotAnObject:

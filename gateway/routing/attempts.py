@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -12,7 +11,6 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 
 from gateway.accounts.oauth import TokenRevoked, TokenUnavailable
-from gateway.accounts.rests import ANY
 from gateway.accounts.standing import Lease, Standings
 from gateway.calls import (
     Action,
@@ -30,9 +28,9 @@ from gateway.config import Limits, RoutingConfig, Timeouts
 from gateway.routing import decision
 from gateway.routing.affinity import Affinity
 from gateway.routing.asking import UNUSED, Asker, Live, Reply, Uses, Whole
-from gateway.routing.budget import RetryBudget
 from gateway.routing.catalog import Catalog
 from gateway.routing.choosing import Chooser, Run, Taken
+from gateway.routing.consequences import Budgets, Consequences, budgets
 from gateway.routing.outcome import Failure, Refusal, final, nobody
 from gateway.routing.pool import Member
 from gateway.routing.queue import Waiting
@@ -43,15 +41,6 @@ from gateway.upstreams.errordetails import scrubbed, status_body
 from gateway.upstreams.exchange import Wire
 
 __all__ = ["Live", "Reply", "Router", "Whole"]
-
-REFUSED_SECONDS = 15.0
-"""How long a credential rests after a 401 that a fresh token did not cure; doubled each time in a row."""
-REFUSALS_MOST = 5
-"""After so many rests, some eight minutes in all, the next such 401 quarantines."""
-GROWTH_MOST_SECONDS = 60.0
-JITTER = 0.2
-JITTER_MOST_SECONDS = 60.0
-"""Spreads who comes back; a day's quota need not be waited for an hour longer."""
 
 TOKEN_SECONDS = 5.0
 """How long a request waits for one credential's token while it might go out as another."""
@@ -97,13 +86,17 @@ class Router:
     strategy: Strategy = attrs.field(init=False)
     """Who is first among those that may serve a request."""
     _asker: Asker = attrs.field(init=False)
-    _budgets: dict[str, RetryBudget] = attrs.field(factory=lambda: defaultdict(RetryBudget))
+    _consequences: Consequences = attrs.field(init=False)
+    _budgets: Budgets = attrs.field(factory=budgets)
 
     def __attrs_post_init__(self) -> None:
         waiting: Waiting[Taken] = Waiting(self.clock, self.limits.queue)
         self.strategy = STRATEGIES[self.routing.strategy]
         self._asker = Asker(self.wire, self.clock, self.wall_seconds, self.timeouts, self.limits)
         self.chooser = Chooser(self.clock, self.standings, self.sessions, self.affinity, waiting)
+        self._consequences = Consequences(
+            self.clock, self.wall_seconds, self.chance, self.standings, self.recorder, self._budgets
+        )
 
     def renewed(self, **settings: Any) -> Router:
         """Return a router with other settings and no members yet, which goes on with what this one has learnt."""
@@ -117,23 +110,30 @@ class Router:
         Raises GatewayError where there is no upstream error to show.  Cancelling it closes the connection to
         upstream and blames nobody.
         """
-        able, bound_by = self.chooser.admitted(self.members, call)
-        now = self.clock.seconds()
-        budget = min(self.timeouts.budget, call.server_timeout_seconds or self.timeouts.budget)
-        run = Run(call, journal, able, now + budget, bound_by)
+        chooser = self.chooser
+        able, bound_by = chooser.admitted(self.members, call)
+        budget = self.timeouts.budget
+        if call.server_timeout_seconds is not None:
+            budget = min(budget, call.server_timeout_seconds)
+        run = Run(call, journal, able, self.clock.seconds() + budget, bound_by)
         while True:
-            taken = await self.chooser.take(run, self.catalog, self.strategy, self.timeouts.queue, self.explains)
+            # Whoever waits comes before whoever comes.
+            chooser.waiting.offer()
+            taken = chooser.claim(run, self.catalog, self.strategy, self.explains)
             if isinstance(taken, Nobody):
-                return self._give_up(run, self.clock.seconds())
+                taken = await chooser.wait(
+                    run, taken, self.catalog, self.strategy, self.timeouts.queue, self.explains
+                )
+                if isinstance(taken, Nobody):
+                    return self._give_up(run, self.clock.seconds())
             credential = taken.choice.credential
             run.why = taken.choice.why
-            journal.credential = credential.label
-            journal.upstream = credential.upstream
-            result = await self._visit(run, run.members[credential], taken.lease)
+            journal.credential, journal.upstream = credential.label, credential.upstream
+            result = await self._use(run, run.members[credential], taken.lease)
             if result is None:
                 continue
             if not isinstance(result, Failure):
-                self.chooser.settle(run, taken, self.strategy)
+                chooser.settle(run, taken, self.strategy)
                 return result
             run.tried.add(credential)
             run.failures.append(result)
@@ -147,7 +147,7 @@ class Router:
         alike = sum(1 for attempt in run.journal.attempts if attempt.reason == verdict.reason)
         if verdict.max_tries and alike >= verdict.max_tries:
             return False
-        if verdict.blame is Blame.BASE and not self._budgets[upstream].allows():
+        if verdict.blame is Blame.BASE and not self._consequences.allows(upstream):
             return False
         return self.clock.seconds() < run.deadline
 
@@ -161,8 +161,8 @@ class Router:
             raise attrs.evolve(error, details=(*error.details, routed))
         return final(run.failures, run.journal.attempts, free_in, (routed,))
 
-    async def _visit(self, run: Run, member: Member, lease: Lease) -> Whole | Live | Failure | None:
-        """Try one credential, its bases in turn; None where it was taken out while its token was waited for."""
+    async def _use(self, run: Run, member: Member, lease: Lease) -> Whole | Live | Failure | None:
+        """Try one credential; None where it was taken out while its token was waited for."""
         result: Whole | Live | Failure | None = None
         try:
             result = await self._try_bases(run, member, lease)
@@ -180,22 +180,23 @@ class Router:
         return result
 
     async def _try_bases(self, run: Run, member: Member, lease: Lease) -> Whole | Live | Failure | None:
+        """Try one credential's bases in turn; one that upstream refuses has its token renewed once."""
         now = self.clock.seconds()
-        bases = list(member.bases)
-        if len(bases) > 1:
-            bases.sort(key=lambda base: self.standings.bases.until(base, run.call.model, now) > now)
-        try:
-            at_hand = member.tokens.at_hand()
-            token = at_hand if at_hand is not None else await self._token(run, member, member.tokens.get)
-        except (TokenRevoked, TokenUnavailable) as error:
-            return self._no_token(run, member, error, now)
-        if at_hand is None and not self.standings.holds(lease, self.clock.seconds()):
-            return None
-        renewed = False
+        token = member.tokens.at_hand()
+        if token is None:
+            try:
+                token = await self._token(run, member, member.tokens.get)
+            except (TokenRevoked, TokenUnavailable) as error:
+                return self._no_token(run, member, error, now)
+            if not self.standings.holds(lease, self.clock.seconds()):
+                return None
+        bases = iter(self._in_order(member.bases, run.call.model, now))
+        base, renewed = next(bases), False
         while True:
-            base = bases.pop(0)
             result = await self._attempt(run, member, base, token, lease)
-            if isinstance(result, Failure) and result.verdict.action is Action.REFRESH and not renewed:
+            if not isinstance(result, Failure):
+                return result
+            if result.verdict.action is Action.REFRESH and not renewed:
                 renewed = True
                 try:
                     token = await self._token(run, member, partial(member.tokens.renew, token))
@@ -204,16 +205,22 @@ class Router:
                 if not self.standings.holds(lease, self.clock.seconds()):
                     return Failure(_TAKEN_OUT)
                 run.calls -= 1
-                result = await self._attempt(run, member, base, token, lease)
-            if not isinstance(result, Failure) or not bases:
+                continue
+            following = next(bases, None)
+            if following is None or result.verdict.action is not Action.BASE:
                 return result
-            if result.verdict.action is not Action.BASE or not self._goes_on(
-                run, result.verdict, member.credential.upstream
-            ):
+            if not self._goes_on(run, result.verdict, member.credential.upstream):
                 return result
             if result.verdict.blame is Blame.BASE:
-                self._rest_base(run, base, result.verdict)
+                self._consequences.rest_base(base, run.call.model, result.verdict)
             run.failures.append(result)
+            base = following
+
+    def _in_order(self, bases: Sequence[str], model: str, now: float) -> Sequence[str]:
+        """Return base URLs in the order in which they are tried: those that are not at their best come last."""
+        if len(bases) == 1:
+            return bases
+        return sorted(bases, key=lambda base: self.standings.bases.until(base, model, now) > now)
 
     async def _token(
         self, run: Run, member: Member, ask: Callable[[], Coroutine[Deferred[Any], Any, Secret]]
@@ -263,10 +270,11 @@ class Router:
             lambda error: self._failed_late(run, member.credential, error),
         )
         result = await self._asker.ask(call, member, request, seconds, uses)
-        self._note(run, member, base, result.verdict if isinstance(result, Failure) else None, started)
-        if seconds >= limit or not (isinstance(result, Failure) and result.verdict.reason == "UPSTREAM_TIMEOUT"):
+        verdict = result.verdict if isinstance(result, Failure) else None
+        self._note(run, member, base, verdict, started)
+        if verdict is None or seconds >= limit or verdict.reason != "UPSTREAM_TIMEOUT":
             # Where the client's own deadline was the shorter one, it says nothing about the backend.
-            self._heed_backend(member, run.call.model, base, result)
+            self._consequences.answered(member.credential, call.model, base, verdict)
         return result
 
     def _failed_late(self, run: Run, credential: Credential, error: bytes) -> bytes | GatewayError:
@@ -277,20 +285,6 @@ class Router:
             return unanswered.failure(verdict)
         return scrubbed(status_body(error, verdict.status))
 
-    def _heed_backend(self, member: Member, model: str, base: str, result: Whole | Live | Failure) -> None:
-        """Keep count of the backend's own health, which is not the credential's."""
-        budget = self._budgets[member.credential.upstream]
-        if isinstance(result, Failure) and result.verdict.blame is Blame.BASE:
-            budget.failed()
-            now = self.clock.seconds()
-            self.standings.bases.failed(base, now)
-            self.standings.doubts.failed(member.credential, model, now)
-            return
-        self.standings.bases.answered(base)
-        if not isinstance(result, Failure):
-            self.standings.doubts.answered(member.credential, model)
-            budget.succeeded()
-
     def _note(self, run: Run, member: Member, base: str, verdict: Verdict | None, since: float) -> None:
         seconds = self.clock.seconds() - since
         label = member.credential.label
@@ -300,49 +294,5 @@ class Router:
         self.recorder.attempted(run.journal, attempt)
 
     def _blame(self, run: Run, credential: Credential, verdict: Verdict) -> None:
-        now = self.clock.seconds()
-        model = run.call.model
-        if verdict.action is Action.REFRESH:
-            # The token is the credential's for every model, and not its project's.
-            model = ANY
-            verdict = self._refused(verdict, self.standings.strikes(credential, model, own=True))
-        if verdict.blame is Blame.PAIR and verdict.cool_seconds > 0:
-            seconds = verdict.cool_seconds
-            if verdict.grows:
-                times = self.standings.strikes(credential, model, verdict.own)
-                seconds = min(seconds * 2**times, GROWTH_MOST_SECONDS)
-            until = now + self._jittered(seconds)
-            self.standings.cool(credential, model, until, now, verdict.reason, verdict.own)
-        elif verdict.blame is Blame.CREDENTIAL:
-            wall = self.wall_seconds()
-            condemned = self.standings.quarantine(
-                credential, verdict.reason, verdict.link, now, wall, verdict.needs_owner
-            )
-            if condemned.new:
-                self.recorder.quarantined(credential, verdict.reason, verdict.link)
-            if condemned.halts:
-                self.recorder.halted(credential.upstream)
-        elif verdict.blame is Blame.BASE and run.journal.attempts:
-            self._rest_base(run, run.journal.attempts[-1].base, verdict)
-
-    @staticmethod
-    def _refused(verdict: Verdict, strikes: int) -> Verdict:
-        """Judge a 401 that a fresh token did not cure, or for which there is no other token.
-
-        Identity services have outages of minutes, and nobody would put a credential in again after each: it rests,
-        longer each time, and is out only when it was refused again and again.
-        """
-        if strikes >= REFUSALS_MOST:
-            return verdict
-        seconds = REFUSED_SECONDS * 2**strikes
-        return attrs.evolve(verdict, blame=Blame.PAIR, cool_seconds=seconds, own=True)
-
-    def _rest_base(self, run: Run, base: str, verdict: Verdict) -> None:
-        if verdict.cool_seconds > 0:
-            until = self.clock.seconds() + self._jittered(verdict.cool_seconds)
-            self.standings.bases.cool(base, run.call.model, until)
-
-    def _jittered(self, seconds: float) -> float:
-        return seconds + min(seconds * JITTER, JITTER_MOST_SECONDS) * self.chance()
-
-
+        attempts = run.journal.attempts
+        self._consequences.blame(credential, run.call.model, attempts[-1].base if attempts else None, verdict)

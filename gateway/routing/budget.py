@@ -30,4 +30,5 @@ class RetryBudget:
 
     def succeeded(self) -> None:
         """Take note of an answer that the backend was well enough to give."""
-        self._tokens = min(self._tokens + RATIO, TOKENS)
+        if self._tokens < TOKENS:
+            self._tokens = min(self._tokens + RATIO, TOKENS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
+from functools import partial
 
 import attrs
 import msgspec
@@ -143,36 +144,36 @@ class Chooser:
             return Choice(choice.credential, run.bound_by, choice.passed_over)
         return choice
 
-    async def take(
-        self, run: Run, catalog: Catalog, strategy: Strategy, seconds: float, explains: bool
+    def claim(
+        self, run: Run, catalog: Catalog, strategy: Strategy, explains: bool, began: float | None = None
     ) -> Taken | Nobody:
-        """Return the next credential, after up to ``seconds`` of waiting in the whole run if nobody is free."""
-
-        def claim() -> Taken | Nobody:
-            now = self.clock.seconds()
-            run.waited = now - began
-            found = self.look(run, catalog, strategy, now)
-            if isinstance(found, Nobody):
-                return found
-            if explains:
-                self._record(run, found, now)
-            if found.passed_over is not None:
-                run.members[found.passed_over].tokens.prefetch()
-            return Taken(found, self.standings.lease(found.credential, run.call.model, now))
-
-        began = self.clock.seconds()
-        # Whoever waits comes before whoever comes.
-        self.waiting.offer()
-        found = claim()
+        """Return the next credential, if somebody is free now; ``began`` is since when the run waits for one."""
+        now = self.clock.seconds()
+        run.waited = 0.0 if began is None else now - began
+        found = self.look(run, catalog, strategy, now)
         if isinstance(found, Nobody):
-            left = min(began + seconds - run.waited_before, run.deadline) - began
-            if left > 0 and worth_waiting(found, began + left) and not self.waiting.full:
-                key = (run.call.model, *self.eligible(run)) if not run.tried else run
-                # The wait may end in the very moment in which somebody is free.
-                found = await self.waiting.wait(key, claim, left, found.free_at) or claim()
-                run.waited_before += run.waited
-            if explains and isinstance(found, Nobody):
-                self._record(run, found, self.clock.seconds())
+            return found
+        if explains:
+            self._record(run, found, now)
+        if found.passed_over is not None:
+            run.members[found.passed_over].tokens.prefetch()
+        return Taken(found, self.standings.lease(found.credential, run.call.model, now))
+
+    async def wait(
+        self, run: Run, nobody: Nobody, catalog: Catalog, strategy: Strategy, seconds: float, explains: bool
+    ) -> Taken | Nobody:
+        """Return the next credential where nobody was free, after up to ``seconds`` of waiting in the whole run."""
+        began = self.clock.seconds()
+        found: Taken | Nobody = nobody
+        left = min(began + seconds - run.waited_before, run.deadline) - began
+        if left > 0 and worth_waiting(nobody, began + left) and not self.waiting.full:
+            key = (run.call.model, *self.eligible(run)) if not run.tried else run
+            claim = partial(self.claim, run, catalog, strategy, explains, began)
+            # The wait may end in the very moment in which somebody is free.
+            found = await self.waiting.wait(key, claim, left, nobody.free_at) or claim()
+            run.waited_before += run.waited
+        if explains and isinstance(found, Nobody):
+            self._record(run, found, self.clock.seconds())
         return found
 
     def settle(self, run: Run, taken: Taken, strategy: Strategy) -> None:

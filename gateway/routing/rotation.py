@@ -92,7 +92,7 @@ def choose(
             busy = busy or availability.probed
             if availability.free_at is not None:
                 soonest = availability.free_at if soonest is None else min(soonest, availability.free_at)
-        elif standings.usage.full(credential):
+        elif credential.terms.max_concurrent and standings.usage.full(credential):
             busy = True
             own_is_busy = own_is_busy or credential == bound
         else:
