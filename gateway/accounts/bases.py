@@ -24,11 +24,12 @@ class Bases:
     """The base URLs that are not at their best.  Times are seconds of a monotonic clock."""
 
     _models: dict[tuple[str, str], float] = attrs.field(factory=dict)
-    _bases: dict[str, _Base] = attrs.field(factory=dict)
+    failing: dict[str, _Base] = attrs.field(factory=dict)
+    """Those that did not answer last."""
 
     def until(self, base: str, model: str, now: float) -> float:
         """Return until when other bases are better for a model; ``now`` or earlier where this one is good."""
-        whole = self._bases.get(base)
+        whole = self.failing.get(base)
         return max(self._models.get((base, model), now), whole.until if whole else now)
 
     def cool(self, base: str, model: str, until: float) -> None:
@@ -41,7 +42,7 @@ class Bases:
         Returns for how many seconds it is ejected by this one, 0 where it is not.  An ejected base comes last,
         it is never out.
         """
-        state = self._bases.setdefault(base, _Base())
+        state = self.failing.setdefault(base, _Base())
         state.failures += 1
         if state.failures < EJECT_AFTER:
             return 0.0
@@ -53,8 +54,7 @@ class Bases:
 
     def answered(self, base: str) -> None:
         """Take note that a base does its work."""
-        if self._bases:
-            self._bases.pop(base, None)
+        self.failing.pop(base, None)
 
     def prune(self, now: float) -> None:
         """Forget cool-downs that are over."""

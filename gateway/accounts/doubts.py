@@ -22,6 +22,7 @@ class Doubts:
     """
 
     until: dict[Key, float] = attrs.field(factory=dict)
+    """Empty while there is no doubt about anybody."""
     _times: dict[Key, int] = attrs.field(factory=dict)
 
     def failed(self, credential: Credential, model: str, now: float) -> None:
@@ -34,11 +35,9 @@ class Doubts:
 
     def answered(self, credential: Credential, model: str) -> None:
         """Take note of a good answer."""
-        if self._times:
-            # On most days there is none, and every good answer comes here.
-            key = (credential.upstream, credential.name, model)
-            self.until.pop(key, None)
-            self._times.pop(key, None)
+        key = (credential.upstream, credential.name, model)
+        self.until.pop(key, None)
+        self._times.pop(key, None)
 
     def about(self, credential: Credential, model: str, now: float) -> bool:
         """Say whether others come before this credential for a model."""

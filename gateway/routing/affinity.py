@@ -95,28 +95,27 @@ class Affinity:
     """The owners of resources: bounded, forgetting the one that was not asked for or told of for longest."""
 
     _limit: int = LIMIT
-    _owners: OrderedDict[str, Credential] = attrs.field(factory=OrderedDict)
+    owners: OrderedDict[str, Credential] = attrs.field(factory=OrderedDict)
+    """By resource; in most gateways there is none."""
 
     def __len__(self) -> int:
-        return len(self._owners)
+        return len(self.owners)
 
     def learn(self, name: str, credential: Credential) -> None:
         """Take note of whose a resource is."""
-        self._owners[name] = credential
-        self._owners.move_to_end(name)
-        while len(self._owners) > self._limit:
-            self._owners.popitem(last=False)
+        self.owners[name] = credential
+        self.owners.move_to_end(name)
+        while len(self.owners) > self._limit:
+            self.owners.popitem(last=False)
 
     def forget(self, name: str) -> None:
         """Take note that a resource is gone."""
-        self._owners.pop(name, None)
+        self.owners.pop(name, None)
 
     def owner(self, body: bytes) -> Credential | None:
         """Return whose the first known resource is that a request's body names."""
-        if not self._owners:
-            return None
         for name in resources(body):
-            if name in self._owners:
-                self._owners.move_to_end(name)
-                return self._owners[name]
+            if name in self.owners:
+                self.owners.move_to_end(name)
+                return self.owners[name]
         return None

@@ -21,6 +21,8 @@ from gateway.upstreams.durations import SHORT, retry_after
 from gateway.upstreams.exchange import Exchange, Wire, WireError
 
 ERROR_BODY_BYTES = 256 * 1024
+LEAST_SECONDS = 0.001
+"""For a request whose time is up before it was sent: it fails as those do that were."""
 _PLAIN = (b"", b"identity")
 
 
@@ -68,14 +70,13 @@ class Asker:
     limits: Limits
 
     async def ask(
-        self, call: Call, member: Member, request: HttpRequest, seconds: float, uses: Uses
+        self, call: Call, member: Member, request: HttpRequest, now: float, by: float, uses: Uses
     ) -> Whole | Live | Failure:
-        """Return the answer, a stream with its first event; ``seconds`` is how long that may take."""
-        started = self.clock.seconds()
+        """Return the answer, a stream with its first event; ``by`` is when it has to be there."""
         exchange: Exchange | None = None
         try:
-            exchange = await self.wire.open(request, seconds, member.credential.upstream)
-            left = max(seconds - (self.clock.seconds() - started), 0.001)
+            exchange = await self.wire.open(request, max(by - now, LEAST_SECONDS), member.credential.upstream)
+            left = max(by - self.clock.seconds(), LEAST_SECONDS)
             coding = exchange.headers.get(b"content-encoding")
             if coding is not None and coding.strip().lower() not in _PLAIN:
                 # It was not asked for, and a small one can unpack to gigabytes: none is unpacked.

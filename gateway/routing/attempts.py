@@ -110,12 +110,12 @@ class Router:
         Raises GatewayError where there is no upstream error to show.  Cancelling it closes the connection to
         upstream and blames nobody.
         """
-        chooser = self.chooser
+        chooser, now = self.chooser, self.clock.seconds()
         able, bound_by = chooser.admitted(self.members, call)
         budget = self.timeouts.budget
         if call.server_timeout_seconds is not None:
             budget = min(budget, call.server_timeout_seconds)
-        run = Run(call, journal, able, self.clock.seconds() + budget, bound_by)
+        run = Run(call, journal, able, now + budget, bound_by)
         while True:
             # Whoever waits comes before whoever comes.
             chooser.waiting.offer()
@@ -126,10 +126,19 @@ class Router:
                 )
                 if isinstance(taken, Nobody):
                     return self._give_up(run, self.clock.seconds())
-            credential = taken.choice.credential
+            credential, lease = taken.choice.credential, taken.lease
             run.why = taken.choice.why
             journal.credential, journal.upstream = credential.label, credential.upstream
-            result = await self._use(run, run.members[credential], taken.lease)
+            result: Whole | Live | Failure | None = None
+            try:
+                result = await self._use(run, run.members[credential], lease)
+                if isinstance(result, Failure):
+                    self._blame(run, credential, result.verdict)
+                elif result is not None:
+                    self._served(run, lease, isinstance(result, Live))
+            finally:
+                if not isinstance(result, Live):
+                    chooser.release(lease)
             if result is None:
                 continue
             if not isinstance(result, Failure):
@@ -161,27 +170,21 @@ class Router:
             raise attrs.evolve(error, details=(*error.details, routed))
         return final(run.failures, run.journal.attempts, free_in, (routed,))
 
-    async def _use(self, run: Run, member: Member, lease: Lease) -> Whole | Live | Failure | None:
-        """Try one credential; None where it was taken out while its token was waited for."""
-        result: Whole | Live | Failure | None = None
-        try:
-            result = await self._try_bases(run, member, lease)
-            if isinstance(result, Failure):
-                self._blame(run, member.credential, result.verdict)
-            elif result is not None:
-                self.standings.succeeded(lease)
-                self.standings.pace.took(run.call.model, self.clock.seconds() - lease.since)
-                if isinstance(result, Live):
-                    # A probe that went well frees its pair long before its stream is over.
-                    self.chooser.waiting.offer()
-        finally:
-            if not isinstance(result, Live):
-                self.chooser.release(lease)
-        return result
+    def _served(self, run: Run, lease: Lease, streams: bool) -> None:
+        """Take note of a good answer, or of a good stream's beginning."""
+        if lease.probes:
+            self.standings.succeeded(lease)
+        self.standings.pace.took(run.call.model, self.clock.seconds() - lease.since)
+        if streams:
+            # A probe that went well frees its pair long before its stream is over.
+            self.chooser.waiting.offer()
 
-    async def _try_bases(self, run: Run, member: Member, lease: Lease) -> Whole | Live | Failure | None:
-        """Try one credential's bases in turn; one that upstream refuses has its token renewed once."""
-        now = self.clock.seconds()
+    async def _use(self, run: Run, member: Member, lease: Lease) -> Whole | Live | Failure | None:
+        """Try one credential, its bases in turn, and have a token that upstream refuses renewed once.
+
+        Returns None where the credential was taken out while its token was waited for.
+        """
+        now = lease.since
         token = member.tokens.at_hand()
         if token is None:
             try:
@@ -193,7 +196,9 @@ class Router:
         bases = iter(self._in_order(member.bases, run.call.model, now))
         base, renewed = next(bases), False
         while True:
-            result = await self._attempt(run, member, base, token, lease)
+            started = self.clock.seconds()
+            result = await self._ask(run, member, base, token, lease, started)
+            self._answered(run, member, base, result, started)
             if not isinstance(result, Failure):
                 return result
             if result.verdict.action is Action.REFRESH and not renewed:
@@ -256,26 +261,33 @@ class Router:
         self._note(run, member, "", verdict, since)
         return Failure(verdict)
 
-    async def _attempt(
-        self, run: Run, member: Member, base: str, token: Secret, lease: Lease
-    ) -> Whole | Live | Failure:
-        call, started = run.call, self.clock.seconds()
+    def _ask(
+        self, run: Run, member: Member, base: str, token: Secret, lease: Lease, now: float
+    ) -> Coroutine[Any, Any, Whole | Live | Failure]:
+        """Send a request upstream, as soon as what this returns is awaited."""
+        call = run.call
         request = member.prepare(call, base, token)
-        limit = self.timeouts.first_event_stream if call.streams else self.timeouts.first_byte_unary
-        seconds = max(min(limit, run.deadline - started), 0.001)
         run.calls += 1
         run.bases.add(base)
         uses = UNUSED if not call.streams else Uses(
             lambda: self.chooser.release(lease),
             lambda error: self._failed_late(run, member.credential, error),
         )
-        result = await self._asker.ask(call, member, request, seconds, uses)
+        return self._asker.ask(call, member, request, now, min(now + self._limit(call), run.deadline), uses)
+
+    def _limit(self, call: Call) -> float:
+        return self.timeouts.first_event_stream if call.streams else self.timeouts.first_byte_unary
+
+    def _answered(
+        self, run: Run, member: Member, base: str, result: Whole | Live | Failure, started: float
+    ) -> None:
+        """Take note of what came of a request, for the log and for the backend's own health."""
         verdict = result.verdict if isinstance(result, Failure) else None
         self._note(run, member, base, verdict, started)
-        if verdict is None or seconds >= limit or verdict.reason != "UPSTREAM_TIMEOUT":
+        late = verdict is not None and verdict.reason == "UPSTREAM_TIMEOUT"
+        if not late or run.deadline - started >= self._limit(run.call):
             # Where the client's own deadline was the shorter one, it says nothing about the backend.
-            self._consequences.answered(member.credential, call.model, base, verdict)
-        return result
+            self._consequences.answered(member.credential, run.call.model, base, verdict)
 
     def _failed_late(self, run: Run, credential: Credential, error: bytes) -> bytes | GatewayError:
         """Judge an error event of a committed stream; see asking.Live."""

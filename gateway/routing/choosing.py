@@ -74,7 +74,7 @@ class Chooser:
         if call.fixed is not None:
             return self._fixed(members, call, call.fixed), FIXED
         able = self._able(members, call.verb, call.model)
-        owner = self.affinity.owner(call.body)
+        owner = self.affinity.owner(call.body) if self.affinity.owners else None
         if owner is not None:
             # What belongs to a project can be used by all of its credentials.
             owns = {one: member for one, member in able.items() if (one.kind, one.owner) == (owner.kind, owner.owner)}
@@ -120,10 +120,12 @@ class Chooser:
     def eligible(self, run: Run) -> list[Credential]:
         """Return who may serve a run after the failures it had."""
         able = list(run.members)
-        if run.failures and run.failures[-1].verdict.other_project:
+        if not run.failures:
+            return able
+        if run.failures[-1].verdict.other_project:
             owners = {credential.owner for credential in run.tried}
             able = [credential for credential in able if credential.owner not in owners]
-        if run.failures and run.failures[-1].verdict.other_base:
+        if run.failures[-1].verdict.other_base:
             able = [credential for credential in able if set(run.members[credential].bases) - run.bases]
         return able
 

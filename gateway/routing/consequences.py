@@ -49,18 +49,19 @@ class Consequences:
 
     def answered(self, credential: Credential, model: str, base: str, verdict: Verdict | None) -> None:
         """Keep count of the backend's own health, which is not the credential's; None is a good answer."""
-        standings = self.standings
-        if verdict is None:
-            standings.bases.answered(base)
-            standings.doubts.answered(credential, model)
-            self._budgets[credential.upstream].succeeded()
-        elif verdict.blame is Blame.BASE:
+        bases, doubts = self.standings.bases, self.standings.doubts
+        if verdict is not None and verdict.blame is Blame.BASE:
             now = self.clock.seconds()
             self._budgets[credential.upstream].failed()
-            standings.bases.failed(base, now)
-            standings.doubts.failed(credential, model, now)
-        else:
-            standings.bases.answered(base)
+            bases.failed(base, now)
+            doubts.failed(credential, model, now)
+            return
+        if bases.failing:
+            bases.answered(base)
+        if verdict is None:
+            if doubts.until:
+                doubts.answered(credential, model)
+            self._budgets[credential.upstream].succeeded()
 
     def blame(self, credential: Credential, model: str, base: str | None, verdict: Verdict) -> None:
         """Let whoever a verdict blames suffer for it; ``base`` is where it was given, None where nowhere."""

@@ -86,7 +86,8 @@ async def _asked(router: Router, member: Member, call: Call) -> Whole | tuple[in
     renewed = False
     while True:
         request = member.prepare(call, member.bases[0], token)
-        result = await asker.ask(call, member, request, SECONDS, UNUSED)
+        now = router.clock.seconds()
+        result = await asker.ask(call, member, request, now, now + SECONDS, UNUSED)
         if isinstance(result, Whole):
             return result
         assert not isinstance(result, Live)
