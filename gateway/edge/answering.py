@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.web import server
 from twisted.web.http_headers import Headers as HeaderFields
@@ -17,12 +18,17 @@ from gateway.edge.channel import JSON_TYPE, GatewayChannel, common_lines
 ONE_PIECE_BYTES = 64 * 1024
 """How much of a body is copied, so that it and its head are one write."""
 NO_FIELDS: Mapping[bytes, Sequence[bytes]] = {}
-_UNUSED: Final[Mapping[str, Callable[[], Any]]] = {
-    "requestHeaders": HeaderFields,
-    "responseHeaders": HeaderFields,
-    "cookies": list,
-    "received_cookies": dict,
-    "_adapterCache": dict,
+NO_ARGS: dict[Any, Any] = {}
+"""Those of a target without a query; nobody changes them."""
+_UNUSED: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "requestHeaders": lambda _: HeaderFields(),
+    "responseHeaders": lambda _: HeaderFields(),
+    "cookies": lambda _: [],
+    "received_cookies": lambda _: {},
+    "_adapterCache": lambda _: {},
+    "transport": lambda request: request.channel.transport,
+    "client": lambda request: request.channel.peer,
+    "host": lambda request: request.channel.host,
 }
 
 
@@ -41,7 +47,11 @@ class Answers(Protocol):
 
 
 class Answering(server.Request):
-    """Puts answers together by itself, because Twisted's own sorts and checks each header field by its own rules."""
+    """Puts answers together by itself, because Twisted's own sorts and checks each header field by its own rules.
+
+    What most requests do not change stands in the class: one of fewer than 30 attributes of its own costs less time and
+    half the memory, since such objects share the table of their names.
+    """
 
     channel: GatewayChannel
     gateway: Answers
@@ -54,6 +64,9 @@ class Answering(server.Request):
     """What lets a configured origin's page read the answer."""
     named: Mapping[bytes, Sequence[bytes]] = NO_FIELDS
     """The request's header fields by name, in lower case."""
+    queued = False
+    notifications: Any = ()
+    _parsePOSTFormSubmission = False
     _fields: Headers = ()
     _sized = False
     """Whether a body's length is among the fields."""
@@ -64,15 +77,10 @@ class Answering(server.Request):
         # In the place of server.Request's own, which makes of every request header objects, dictionaries and lists
         # at which nobody here looks.
         self.channel = channel
-        self.transport = channel.transport
-        self.client, self.host = channel.peer, channel.host
-        self.notifications = []
-        self.queued = False
-        self._parsePOSTFormSubmission = False
 
     def __getattr__(self, name: str) -> Any:
         """Make what server.Request has and nothing here uses, for whoever of Twisted's asks for it."""
-        made = _UNUSED[name]() if name in _UNUSED else None
+        made = _UNUSED[name](self) if name in _UNUSED else None
         if made is None:
             raise AttributeError(name)
         setattr(self, name, made)
@@ -131,7 +139,8 @@ class Answering(server.Request):
             return
         self.startedWriting = 1
         version, fields = self.clientproto, self._fields
-        self._bodyless = self.method == b"HEAD" or self.code in NO_BODY
+        if self.method == b"HEAD" or self.code in NO_BODY:
+            self._bodyless = True
         if not self._bodyless and version == b"HTTP/1.1" and not self._sized:
             fields = (*fields, (b"Transfer-Encoding", b"chunked"))
             self.chunked = 1
@@ -163,6 +172,20 @@ class Answering(server.Request):
             self.channel.write(b"0\r\n\r\n")
         self.finished = 1
         self._cleanup()
+
+    def notifyFinish(self) -> Deferred[None]:
+        """See http.Request."""
+        if not self.notifications:
+            self.notifications = []
+        waiting: Deferred[None] = super().notifyFinish()
+        return waiting
+
+    def _cleanup(self) -> None:
+        if self.producer is not None or self.notifications:
+            super()._cleanup()
+        else:
+            self.channel.requestDone(self)
+            del self.channel
 
     def answer(self, status: int, body: bytes, headers: Headers = ()) -> None:
         """Write a whole JSON answer, except for its end, which whoever drives the request makes."""

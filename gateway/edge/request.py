@@ -21,7 +21,7 @@ from gateway.config import Limits
 from gateway.dialects.gemini import summary
 from gateway.dialects.guard import Guard, GuardError
 from gateway.edge import errors
-from gateway.edge.answering import Answering, Answers
+from gateway.edge.answering import NO_ARGS, Answering, Answers
 from gateway.edge.channel import GatewayChannel
 from gateway.edge.gate import KEY_INVALID, Admitted, Gate, Head
 from gateway.edge.gathering import Gathering
@@ -78,25 +78,28 @@ class GatewayRequest(Answering):
     last_usage = b""
     """Of a stream: the last event that told of usage, read when the request is over, however it ends."""
 
+    args = NO_ARGS
+    received = 0
+    """Bytes of the body."""
+    refused = False
+    _authority: Sequence[bytes] = ()
+    _held = 0
+    """How many bytes of the body count against limits.buffered."""
+    _streaming = False
+    _counted = False
+    """Whether it is among its key's requests under way."""
+    _metered = False
+    """Whether what it uses is its key's."""
+    _discarded_to = 0
+    _guard: Guard | None = None
+    _settled: Headers | None = None
+    _linger: IDelayedCall | None = None
+
     def __init__(self, channel: GatewayChannel) -> None:
         super().__init__(channel)
         site: Any = channel.site
         self.gateway = site
         self._gathered = Gathering()
-        self.received = 0
-        """Bytes of the body."""
-        self._held = 0
-        """How many of them count against limits.buffered."""
-        self._streaming = False
-        self._counted = False
-        """Whether it is among its key's requests under way."""
-        self._metered = False
-        """Whether what it uses is its key's."""
-        self._discarded_to = 0
-        self._guard: Guard | None = None
-        self.refused = False
-        self._settled: Headers | None = None
-        self._linger: IDelayedCall | None = None
 
     def begin(self, method: bytes, target: bytes, version: bytes, named: Mapping[bytes, Sequence[bytes]]) -> None:
         """Take the head, when it is complete and nothing was decided; ``named`` has its fields by lower-case name."""
@@ -105,14 +108,14 @@ class GatewayRequest(Answering):
         # What is reloaded meanwhile is for the requests after this one.
         self.gate, self.limits, self.resource = self.gateway.gate, self.gateway.limits, self.gateway.resource
         origin_form = target
-        self._authority: list[bytes] = []
         if target[:1] != b"/" and b"://" in target:
             # The absolute form, RFC 9112 section 3.2.2.
             authority, _, rest = target.split(b"//", 1)[1].partition(b"/")
-            self._authority.append(authority)
+            self._authority = (authority,)
             origin_form = b"/" + rest
         self.path, _, query = origin_form.partition(b"?")
-        self.args = http.parse_qs(query, True) if query else {}
+        if query:
+            self.args = http.parse_qs(query, True)
         proxies, peer = self.gate.proxies, self.channel.peer_name
         if proxies is not NO_PROXIES:
             peer = proxies.client(peer, named.get(b"x-forwarded-for", ()))
@@ -178,12 +181,17 @@ class GatewayRequest(Answering):
         return wrong or error
 
     def _admit(self, admitted: Admitted) -> None:
-        self.key_id, self.holder = admitted.key_id, admitted.holder
-        self.fixed = admitted.credential
+        self.key_id = admitted.key_id
+        if admitted.holder is not None:
+            self.holder = admitted.holder
+        if admitted.credential is not None:
+            self.fixed = admitted.credential
         self.path = admitted.path.encode("ascii")
         self.journal.path = admitted.path
-        self._settled = admitted.settled
-        self._guard = Guard() if self.method == b"POST" else None
+        if admitted.settled is not None:
+            self._settled = admitted.settled
+        if self.method == b"POST":
+            self._guard = Guard()
 
     def refuse(self, error: GatewayError) -> None:
         """Answer now and take no more of the body; the connection closes when the client is through."""
