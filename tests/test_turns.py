@@ -210,6 +210,57 @@ class TurnTests(SynchronousTestCase):
         self.reactor.doIteration(0)
         self.assertEqual((gathers.left, gathers.done), ([], ["something"] * 2))
 
+    def running(self) -> None:
+        """Let the reactor take itself for one that runs, for the rest of a test."""
+        self.reactor.running = self.reactor._started = True
+        self.reactor._stopped = False
+        self.addCleanup(self.reactor.crash)
+        # No turn goes on for ever.
+        guard = self.reactor.callLater(10, self.reactor.crash)
+        self.addCleanup(lambda: guard.active() and guard.cancel())
+        self.reactor.runUntilCurrent()
+
+    def test_a_turn_goes_on_while_there_is_nothing_else_to_do(self) -> None:
+        """What becomes ready meanwhile is read without a look at timers and threads in between."""
+        (first, one), (second, two) = self.reader(), self.reader()
+        self.running()
+        first.before = lambda: two.send(b"b")
+        second.before = self.reactor.crash
+        one.send(b"a")
+        self.reactor.doIteration(10)
+        self.assertEqual((first.got, second.got), (b"a", b"b"))
+
+    def test_a_turn_ends_where_the_reactor_has_something_to_do(self) -> None:
+        """A new timer, a call from a thread and a stop are seen to before anything more is read."""
+        things: tuple[Callable[[], object], ...] = (
+            lambda: self.reactor.callLater(60, self._fail).cancel(),
+            lambda: self.reactor.callFromThread(self._fail),
+            self.reactor.stop,
+            self.reactor.crash,
+        )
+        for thing in things:
+            (first, one), (second, two) = self.reader(), self.reader()
+            self.running()
+            first.before = lambda thing=thing, two=two: (thing(), two.send(b"b"))
+            second.before = self.reactor.crash
+            one.send(b"a")
+            self.reactor.doIteration(10)
+            self.assertEqual((first.got, second.got), (b"a", b""), thing)
+            self.reactor.removeReader(second)
+            self.reactor._newTimedCalls.clear()
+            self.reactor.threadCallQueue.clear()
+            self.reactor._justStopped = False
+
+    def test_a_turn_ends_when_a_timer_is_due(self) -> None:
+        """It waits no longer than until then, and calls none itself."""
+        self.running()
+        called: list[str] = []
+        self.reactor.callLater(0.01, called.append, "due")
+        self.reactor.runUntilCurrent()
+        self.reactor.doIteration(0)
+        before, _ = list(called), self.reactor.runUntilCurrent()
+        self.assertEqual((before, called), ([], ["due"]))
+
     def test_a_twisted_that_has_other_parts_keeps_its_own_turns(self) -> None:
         """They are named nowhere in its documentation."""
         other: Any = EPollReactor()
