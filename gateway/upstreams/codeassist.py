@@ -22,6 +22,14 @@ class _Envelope(msgspec.Struct, rename="camel"):
     trace_id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
+class _Plain(msgspec.Struct, rename="camel"):
+    """An envelope as it nearly always is; what is otherwise does not decode as one."""
+
+    response: msgspec.Raw
+    trace_id: str = ""
+    error: None = None
+
+
 class _Left(msgspec.Struct, rename="camel"):
     model_id: str = ""
     remaining_fraction: float | None = None
@@ -48,6 +56,7 @@ class _AvailableModels(msgspec.Struct):
 
 
 _TEXT = msgspec.json.Decoder(str)
+_PLAIN = msgspec.json.Decoder(_Plain)
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _AVAILABLE = msgspec.json.Decoder(_AvailableModels)
 _QUOTA = msgspec.json.Decoder(_QuotaAnswer)
@@ -135,6 +144,14 @@ class CodeAssist:
 
     def unwrap(self, data: bytes) -> Event:
         """Return what ``response`` holds, or the answer as it is where there is none; see Upstream."""
+        try:
+            plain = _PLAIN.decode(data)
+        except splice.UNREADABLE:
+            return self._unwrap_odd(data)
+        inner = bytes(plain.response)
+        return Event(inner, plain.trace_id) if inner.startswith(b"{") else self._unwrap_odd(data)
+
+    def _unwrap_odd(self, data: bytes) -> Event:
         try:
             envelope = _ENVELOPE.decode(data)
             shadow = data
