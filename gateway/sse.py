@@ -12,6 +12,9 @@ from collections.abc import Sequence
 DONE = b"[DONE]"
 """The payload that some backends send as their last event; it is not JSON."""
 
+GAP = b"\n\n"
+"""What ends an event.  Fed at the end of a cleanly ended body, it completes an event that lacks its own."""
+
 _UNICODE_BREAKS = ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"), (b"\xc2\x85", b"\\u0085"))
 _NEAR_BYTES = 4096
 """Where the last event of a chunk most often ends: so far from the chunk's end at most."""
@@ -43,6 +46,12 @@ class Decoder:
 
         Raises EventTooLarge; the decoder is of no use afterwards.
         """
+        if chunk.startswith(b"data: ") and not (self._partial or self._held or self._skip_lf):
+            # One event and no more, as most come that come by themselves.
+            payload = chunk[6:-4] if chunk.endswith(b"\r\n\r\n") else chunk[6:-2] if chunk.endswith(b"\n\n") else b""
+            if payload and b"\n" not in payload and b"\r" not in payload and len(payload) <= self._limit - 6:
+                self._at_start = False
+                return [payload]
         if self._skip_lf and chunk:
             # The CR of a CRLF ended the last chunk and was already taken as the line's end.
             self._skip_lf = False
@@ -99,16 +108,6 @@ class Decoder:
         self._at_start = False
         rest = chunk[cut + len(gap) :]
         return payloads + self.feed(rest) if rest else payloads
-
-    def end(self) -> list[bytes]:
-        """Return the event that the end of a cleanly ended body completes, if any."""
-        events: list[bytes] = []
-        if self._partial:
-            line = bytes(self._partial)
-            self._partial.clear()
-            self._line(line, events)
-        self._line(b"", events)
-        return events
 
     def _line(self, line: bytes, events: list[bytes]) -> None:
         if self._held + len(line) > self._limit:

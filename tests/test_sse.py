@@ -22,7 +22,7 @@ def decoded(chunks: Iterable[bytes], limit: int = LIMIT) -> list[bytes]:
     """Decode a whole body that comes in these chunks."""
     decoder = Decoder(limit)
     out = [payload for chunk in chunks for payload in decoder.feed(chunk)]
-    return out + decoder.end()
+    return out + decoder.feed(sse.GAP)
 
 
 def two_ways(text: bytes) -> Iterable[tuple[bytes, bytes]]:
@@ -117,7 +117,7 @@ class DecoderTests(SynchronousTestCase):
             self.assertEqual(decoder.feed(b"data: 1" + ends), [], repr(ends))
             self.assertEqual(decoder.feed(ends[:1]), [b"1"], repr(ends))
             self.assertEqual(decoder.feed(ends[1:] + b"data: 2" + ends + ends), [b"2"], repr(ends))
-            self.assertEqual(decoder.end(), [], repr(ends))
+            self.assertEqual(decoder.feed(sse.GAP), [], repr(ends))
 
     def test_bad_lines_do_not_spoil_the_event_that_follows(self) -> None:
         """C9: the decoder is in step again at the next blank line."""

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web import server
 from twisted.web.http_headers import Headers as HeaderFields
 
+from gateway import eager
 from gateway.calls import GatewayError, Headers, Journal
 from gateway.edge import errors
 from gateway.edge.answer import NO_BODY, chunk, has_length, head
@@ -134,8 +135,8 @@ class Answering(server.Request):
         if self.startedWriting:
             if data and not self._bodyless:
                 self.sentLength += len(data)
-                # As `chunk` does it, for each event of a stream.
-                self.channel.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
+                # As `chunk` does it and the channel writes it, for each event of a stream.
+                eager.write(self.transport, b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
             return
         self.startedWriting = 1
         version, fields = self.clientproto, self._fields

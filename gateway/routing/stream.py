@@ -116,42 +116,37 @@ class EventStream:
         if self._committed:
             # The timer stands as it is, and looks at this when it is due: it is set anew far less often.
             self._heard = self._clock.seconds()
+        events: list[Event] = []
+        fault = ""
         try:
-            payloads = self._decoder.feed(chunk)
+            for payload in self._decoder.feed(chunk):
+                event = Event(payload) if payload == sse.DONE else self._unwrap(payload)
+                # An envelope with nothing in it for the client is no event.
+                if event.data:
+                    events.append(event)
         except sse.EventTooLarge:
-            self._fail(WireError("too-large"))
-            return
-        self._take(payloads)
+            fault = "too-large"
+        except NotAnObject:
+            # No client can read it, and in an array it would spoil what was sent before.
+            fault = "not-json"
+        if events:
+            if self._sink is not None:
+                self._sink.events(events)
+            else:
+                self._hold(events)
+        if fault and not self._over:
+            self._fail(WireError(fault))
 
     def ended(self, error: WireError | None) -> None:
         """Take the end of the body; see Receiver."""
         if self._over:
             return
         if error is None:
-            self._take(self._decoder.end())
+            # The blank line that the last event may lack.
+            self.data(sse.GAP)
         # Taking the last event may have ended it: nothing may be awaited of a stream twice.
         if not self._over:
             self._finish(error)
-
-    def _take(self, payloads: list[bytes]) -> None:
-        events: list[Event] = []
-        broken = False
-        for payload in payloads:
-            try:
-                event = Event(payload) if payload == sse.DONE else self._unwrap(payload)
-            except NotAnObject:
-                # No client can read it, and in an array it would spoil what was sent before.
-                broken = True
-                break
-            # An envelope with nothing in it for the client is no event.
-            if event.data:
-                events.append(event)
-        if events and self._sink is not None:
-            self._sink.events(events)
-        elif events:
-            self._hold(events)
-        if broken and not self._over:
-            self._fail(WireError("not-json"))
 
     def _hold(self, events: list[Event]) -> None:
         self._held += events

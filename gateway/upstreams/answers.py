@@ -48,6 +48,9 @@ class AnswerReader:
     def __init__(self) -> None:
         self._parser: Any = None
         self._bodiless = False
+        self._chunks: list[bytes] = []
+        # What comes in hundreds a read is taken without a call of Python's.
+        self.on_body = self._chunks.append
         self.begin(False)
 
     def close(self) -> None:
@@ -77,7 +80,8 @@ class AnswerReader:
         self._pairs: list[tuple[bytes, bytes]] = []
         self._phrase = b""
         self._interim = False
-        self._chunks: list[bytes] = []
+        self._ends = 0
+        """How many of the pieces are the answer's, once it is whole."""
         self._framing = 0
         self.persistent = False
         """Whether another request may follow, when the answer is whole and if it left all clean."""
@@ -94,10 +98,16 @@ class AnswerReader:
             if not self.complete:
                 self.fault = self.fault or str(error)
         chunks = self._chunks
+        if self.complete:
+            ends, self._ends = self._ends, 0
+            if len(chunks) > ends:
+                self.unclean = True
+                del chunks[ends:]
         if chunks:
-            self._chunks = []
             self._framing = 0
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            chunks.clear()
+            return body
         if self.head is None:
             if self.fed > HEAD_BYTES_MOST:
                 self.fault = self.fault or "an answer's head is too large"
@@ -156,13 +166,6 @@ class AnswerReader:
         self.until_end = True
         return UNKNOWN_LENGTH
 
-    def on_body(self, data: bytes) -> None:
-        """Take some of the body."""
-        if self.complete:
-            self.unclean = True
-        else:
-            self._chunks.append(data)
-
     def on_message_complete(self) -> None:
         """Take the answer's end."""
         if self._interim:
@@ -170,6 +173,8 @@ class AnswerReader:
             self._pairs = []
             self._phrase = b""
         elif self.head is not None:
-            self.complete = True
+            if not self.complete:
+                self.complete = True
+                self._ends = len(self._chunks)
             # Once it is through with the answer, the parser no longer knows.
             self.persistent = self._parser.should_keep_alive()

@@ -9,6 +9,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
+from twisted.internet.tcp import Client
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseFailed, ResponseNeverReceived
 from twisted.web.http import PotentialDataLoss
@@ -84,6 +85,9 @@ class Connection(TwistedProtocol):
         for option in ("setTcpNoDelay", "setTcpKeepAlive"):
             # TLS passes these on, and a transport of a test's has none.
             getattr(transport, option, lambda on: None)(True)
+        if type(transport) is Client:
+            # What an endpoint or a proxy put between passes on what it is given, and no more.
+            transport.protocol = self
         if not self._secure:
             self._settle()
 
@@ -177,7 +181,7 @@ class Connection(TwistedProtocol):
         piece = reader.feed(data)
         if response is not None:
             if piece:
-                response.arrived(piece)
+                (response.take or response.hold)(piece)
             # Most reads change nothing, and it is not worth a call to find that out.
             changed = reader.complete or reader.fault or self._stands is not (self._held or self._paused)
             if changed and self._response is response and not self.over:
@@ -197,7 +201,7 @@ class Connection(TwistedProtocol):
             # Who refuses a request before it is all there does not read the rest.
             self._stop_sending()
         if piece:
-            response.arrived(piece)
+            response.hold(piece)
         if self._reader.complete and not self._reader.fault:
             self._release(response)
             job.answered(response)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,8 @@ class Response:
         self._protocol: Any = None
         self.taken = False
         """Whether somebody reads the body."""
+        self.take: Callable[[bytes], None] | None = None
+        """What takes the body's next bytes, as soon as somebody reads it; see ``hold``."""
         self._held = b""
         self._end: Failure | None = None
 
@@ -81,6 +84,10 @@ class Response:
 
     def deliverBody(self, protocol: IProtocol) -> None:
         """Start the body's flow; see IResponse."""
+        self.deliver(protocol, protocol.dataReceived)
+
+    def deliver(self, protocol: IProtocol, take: Callable[[bytes], None]) -> None:
+        """Start the body's flow into ``take``, without a call of ``protocol`` in between, which hears of the end."""
         if self.taken:
             raise RuntimeError("an answer has one body, and it is being read")
         self.taken = True
@@ -89,14 +96,14 @@ class Response:
         if self._end is not None:
             # It is over, and so is the connection's part in it.
             if held:
-                protocol.dataReceived(held)
+                take(held)
             protocol.connectionLost(self._end)
             return
-        self._protocol = protocol
+        self._protocol, self.take = protocol, take
         if self._connection is not None:
             self._connection.unhold()
         if held:
-            protocol.dataReceived(held)
+            take(held)
 
     def whole(self) -> bytes | None:
         """Return the body where all of it has come and nobody reads it yet, and None else; then it is read."""
@@ -106,19 +113,16 @@ class Response:
         held, self._held = self._held, b""
         return held
 
-    def arrived(self, data: bytes) -> None:
-        """Take the body's next bytes from the connection."""
-        if self._protocol is not None:
-            self._protocol.dataReceived(data)
-        else:
-            self._held += data
+    def hold(self, data: bytes) -> None:
+        """Keep some of the body for whoever will read it."""
+        self._held += data
 
     def ended(self, reason: Failure) -> None:
         """Take the body's end from the connection, which is another's from here on."""
         self._connection = None
         if self._end is None:
             self._end = reason
-            protocol, self._protocol = self._protocol, None
+            protocol, self._protocol, self.take = self._protocol, None, None
             if protocol is not None:
                 protocol.connectionLost(reason)
 

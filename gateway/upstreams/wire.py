@@ -110,7 +110,10 @@ class TreqExchange(Protocol):
     def deliver(self, receiver: Receiver) -> None:
         """Start the body's flow into ``receiver``."""
         self._receiver = receiver
-        self._response.deliverBody(self)
+        if type(self._response) is Response:
+            self._response.deliver(self, receiver.data)
+        else:
+            self._response.deliverBody(self)
 
     def dataReceived(self, data: bytes) -> None:
         """Take some of the body; see Protocol."""

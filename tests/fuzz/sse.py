@@ -43,7 +43,7 @@ def one_input(data: bytes) -> None:
 def decoded(pieces: list[bytes], limit: int) -> list[bytes] | None:
     decoder = sse.Decoder(limit)
     try:
-        return [event for piece in pieces for event in decoder.feed(piece)] + decoder.end()
+        return [event for piece in pieces for event in decoder.feed(piece)] + decoder.feed(sse.GAP)
     except sse.EventTooLarge:
         return TOO_LARGE
 
