@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from gateway.operations.adminweb import AdminWeb
     from gateway.operations.feed import Feed
     from gateway.operations.sessions import Codes
+    from gateway.signins import SignIns
 
 _log = Logger(namespace="gateway")
 
@@ -52,6 +53,7 @@ class Console:
         self._web: AdminWeb | None = None
         self._codes_made: Codes | None = None
         self._feed_made: Feed | None = None
+        self._signins: SignIns | None = None
         pages = Pages(situation.not_ready, situation.pool, situation.status, Exposition(metrics, situation).render)
         self.site = WatchSite(pages, config.admin.tokens, reactor)
         self.follow(config)
@@ -90,6 +92,8 @@ class Console:
         """Let no more commands in, and whoever watches go."""
         if self._feed_made is not None:
             self._feed_made.stop()
+        if self._signins is not None:
+            self._signins.stop()
         return self._socket.close() if self._socket is not None else succeed(None)
 
     def _parts(self) -> list[Part]:
@@ -104,7 +108,22 @@ class Console:
             ),
             KeyRoutes(situation.composition.book),
             self._feed(),
+            *self._beyond_the_pool(),
         ]
+
+    def _beyond_the_pool(self) -> list[Part]:
+        from gateway.filing import Filing
+        from gateway.operations.adminaccounts import AccountRoutes
+        from gateway.operations.admintrying import TryingRoutes
+        from gateway.playground import Playground
+        from gateway.signins import SignIns
+
+        situation = self._situation
+        if self._signins is None:
+            self._signins = SignIns(lambda: situation.composition, self._reactor)
+        filing = Filing(lambda: situation.composition.config, self._reactor)
+        playground = Playground(lambda: situation.composition, self._reactor)
+        return [AccountRoutes(filing, self._signins), TryingRoutes(situation, playground.run)]
 
     def _feed(self) -> Feed:
         """Return the feed, which both faces show."""

@@ -10,8 +10,10 @@ import attrs
 
 from gateway import __version__
 from gateway.composition import Composition
+from gateway.config import listeners
 from gateway.config.tariff import UsageConfig
 from gateway.process.lag import LagWatch
+from gateway.routing.catalog import DEFAULT_VERBS
 from gateway.routing.oversight import stamp
 from gateway.tally import OTHER, Counts, Histogram
 from gateway.usage.books import Books
@@ -145,6 +147,37 @@ class Situation:
             "degraded": gauges["state_degraded"],
             "reload_failure": self.reloads.why,
             "upstreams": self.upstreams(),
+        }
+
+    def models(self) -> Row:
+        """Return the models that are listed, with the upstreams that are known to have them, and the aliases."""
+        composition = self.composition
+        catalog = composition.router.catalog
+        models, _ = catalog.page(None, "")
+        return {
+            "models": [
+                {
+                    "id": model.id,
+                    "description": model.description or model.display_name,
+                    "input_tokens": model.input_tokens or 0,
+                    "output_tokens": model.output_tokens or 0,
+                    "methods": list(model.verbs or DEFAULT_VERBS),
+                    "upstreams": [name for name in catalog.listed if catalog.knows(name, catalog.resolve(model.id))],
+                }
+                for model in models
+            ],
+            "aliases": [
+                {"pattern": pattern, "target": target} for pattern, target in composition.config.routing.aliases
+            ],
+        }
+
+    def clients(self) -> Row:
+        """Return where clients find the gateway, as far as its configuration says."""
+        proxy = self.composition.config.proxy
+        return {
+            "base_urls": [url for one in proxy.listen if (url := listeners.url(one))],
+            "listen": list(proxy.listen),
+            "keys_required": proxy.authenticates,
         }
 
     def accounts(self) -> list[Row]:

@@ -8,13 +8,27 @@ import sys
 from typing import Any
 from urllib.parse import urlsplit
 
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.config import passwords
 from tests.clients.daemon import free_port, secret, spawn
 from tests.clients.environments import REPOSITORY
-from tests.processes import DaemonCase, Server, aistudio, logged, reactor
+from tests.processes import (
+    DEADLINE_SECONDS,
+    GENERATE,
+    MODEL,
+    POLL_SECONDS,
+    DaemonCase,
+    Server,
+    aistudio,
+    logged,
+    prompt,
+    reactor,
+)
+from tests.test_login import pool
 
+TOKEN = "an-admin-token"
 PASSWORD = "correct horse battery"
 MARK = ("X-Antigravity-Request", "1")
 JSON = ("Content-Type", "application/json")
@@ -69,6 +83,111 @@ class ConsoleTests(DaemonCase):
         self.assertEqual((await self.sign_in(password="wrong horse")).status, 401)
         self.assertEqual((await self.sign_in(password=PASSWORD)).status, 200)
         self.assertNotIn(PASSWORD, self.daemon.printed)
+
+
+class AddingTests(DaemonCase):
+    """With the token, as scripts do."""
+
+    async def begin(self) -> None:
+        self.google = await self.simulator()
+        self.daemon = await self.gateway(
+            {"studio": aistudio(self.google.url, keys=("good-1",)), "pool": pool(self.google.url)},
+            admin={"listen": f"tcp:{free_port()}:interface=127.0.0.1", "token": TOKEN},
+        )
+        admin = json.loads((self.home / f"antigravity-{self.daemon.port}.yaml").read_text())["admin"]
+        self.face = Server(self.daemon.child, int(admin["listen"].split(":")[1]))
+
+    async def ask(self, method: str, target: str, document: object = None, status: int = 200) -> Any:
+        body = None if document is None else json.dumps(document).encode()
+        bearer = ("Authorization", f"Bearer {TOKEN}")
+        answer = await self.face.ask(target, body, [bearer, JSON], method=method)
+        self.assertEqual(answer.status, status, answer.body)
+        for secret_text in ("good-2", "1//sim", "ya29."):
+            self.assertNotIn(secret_text, answer.body.decode().replace("added-good-2", ""))
+        return answer.json
+
+    async def row(self, name: str, state: str) -> None:
+        """Wait until a credential is there and so."""
+        deadline = reactor.seconds() + DEADLINE_SECONDS
+        while True:
+            rows = (await self.ask("GET", "/v1/accounts"))["accounts"]
+            if any((f"{one['upstream']}/{one['name']}", one["state"]) == (name, state) for one in rows):
+                return
+            self.assertLess(reactor.seconds(), deadline, rows)
+            await deferLater(reactor, POLL_SECONDS)
+
+    async def test_key_is_added_used_and_removed(self) -> None:
+        """It is kept as a file, which the gateway watches; one of the configuration is not removed."""
+        await self.begin()
+        told = await self.ask(
+            "POST", "/v1/upstreams/studio/credentials", {"name": "added", "api_key": "good-2", "project": "p"}
+        )
+        self.assertEqual(told, {"upstream": "studio", "name": "added", "renewed": False})
+        await self.row("studio/added", "ok")
+        self.assertTrue((await self.ask("POST", "/v1/accounts/studio/added/test"))["good"])
+        await self.ask("POST", "/v1/accounts/studio/good-1/disable")
+        answer = await self.daemon.ask(GENERATE, prompt())
+        self.assertEqual(answer.headers["x-antigravity-credential"], "studio/added")
+        await self.ask("DELETE", "/v1/accounts/studio/added")
+        await logged(self.daemon, "removed studio/added")
+        for method, target, document, status in (
+            ("DELETE", "/v1/accounts/studio/added", None, 404),
+            ("DELETE", "/v1/accounts/studio/good-1", None, 409),
+            ("POST", "/v1/upstreams/studio/credentials", {"name": "good-1", "api_key": "x"}, 409),
+            ("POST", "/v1/upstreams/studio/credentials", {"name": "x", "service_account": {"a": 1}}, 400),
+            ("POST", "/v1/upstreams/studio/credentials", {"name": "x", "api_key": "two words"}, 400),
+            ("POST", "/v1/upstreams/studio/credentials", {"name": "../x", "api_key": "x"}, 400),
+            ("POST", "/v1/upstreams/pool/credentials", {"name": "x", "api_key": "x"}, 409),
+            ("POST", "/v1/upstreams/none/credentials", {"name": "x", "api_key": "x"}, 404),
+        ):
+            await self.ask(method, target, document, status)
+        self.assertNotIn("good-2", self.daemon.printed)
+
+    async def test_account_is_signed_in_by_what_its_owner_pastes(self) -> None:
+        """Also where the browser cannot come back by itself; the account is used at once."""
+        await self.begin()
+        begun = await self.ask("POST", "/v1/upstreams/pool/sign-ins", {"name": "ann"})
+        self.assertEqual(begun["state"], "waiting")
+        path = f"/v1/sign-ins/{begun['id']}"
+        await self.ask("POST", path, {"answer": "not a code at all"}, 400)
+        there = await self.google.ask(begun["url"].removeprefix(self.google.url) + "&login_hint=ann")
+        await self.ask("POST", path, {"answer": there.headers["location"]})
+        deadline = reactor.seconds() + DEADLINE_SECONDS
+        while (row := await self.ask("GET", path))["state"] not in ("done", "failed"):
+            self.assertLess(reactor.seconds(), deadline, row)
+            await deferLater(reactor, POLL_SECONDS)
+        self.assertEqual((row["state"], row["account"]), ("done", "ann"), row)
+        await self.row("pool/ann", "ok")
+        await self.ask("POST", path, {"answer": "4/code"}, 409)
+
+    async def test_sign_in_ends_with_the_browser_or_is_given_up(self) -> None:
+        """The redirect's listener is on the gateway's machine; nobody signs in to an upstream of keys."""
+        await self.begin()
+        await self.ask("POST", "/v1/upstreams/studio/sign-ins", {}, 409)
+        begun = [await self.ask("POST", "/v1/upstreams/pool/sign-ins", {}) for _ in range(4)]
+        await self.ask("POST", "/v1/upstreams/pool/sign-ins", {}, 429)
+        there = await self.google.ask(begun[0]["url"].removeprefix(self.google.url) + "&login_hint=bob")
+        parts = urlsplit(there.headers["location"])
+        page = await Server(self.daemon.child, int(parts.port or 0)).ask(f"{parts.path}?{parts.query}")
+        self.assertIn(b"Signed in", page.body)
+        await self.row("pool/bob@example.com", "ok")
+        given_up = await self.ask("DELETE", f"/v1/sign-ins/{begun[1]['id']}")
+        self.assertEqual(given_up["state"], "failed")
+        await self.ask("GET", "/v1/sign-ins/none", status=404)
+
+    async def test_models_clients_and_playground(self) -> None:
+        """What is listed, where clients come in, and a prompt through the pool."""
+        await self.begin()
+        models = await self.ask("GET", "/v1/models")
+        self.assertIn(MODEL, [one["id"] for one in models["models"]])
+        clients = await self.ask("GET", "/v1/clients")
+        self.assertEqual(clients["base_urls"], [f"http://127.0.0.1:{self.daemon.port}"])
+        bearer = ("Authorization", f"Bearer {TOKEN}")
+        shown = await self.face.ask(f"/v1/playground/{MODEL}", prompt("Hello"), [bearer, JSON])
+        self.assertEqual((shown.status, shown.headers["content-type"]), (200, "text/event-stream"))
+        self.assertTrue(shown.body.startswith(b"event: routed\ndata: {"))
+        self.assertIn(b"usageMetadata", shown.body)
+        await logged(self.daemon, "/v1/playground 200")
 
 
 class PasswordTests(SynchronousTestCase):

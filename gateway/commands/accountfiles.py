@@ -8,15 +8,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from gateway.accounts import keyfiles, store
 from gateway.accounts.guards import GUARDED
+from gateway.accounts.kept import Kept, configured, kept
 from gateway.accounts.sealing import seal_of
 from gateway.accounts.store import StoreError
 from gateway.commands.accounts import Run, Scene
@@ -26,17 +24,6 @@ from gateway.config import Config, UpstreamConfig
 
 INPUT_MOST = 16 * 1024 * 1024
 _AT_ONCE = "A gateway that is running uses it at once."
-
-
-@attrs.frozen
-class _Kept:
-    """A credential, and how it is removed; None where it stands in the configuration."""
-
-    upstream: str
-    name: str
-    remove: Callable[[], None] | None
-    set: Callable[[Mapping[str, Any]], None] | None = None
-    """Changes how much it is used."""
 
 
 def _guarded(run: Callable[[Scene, Config], int]) -> Run:
@@ -65,7 +52,7 @@ def add(scene: Scene, config: Config) -> int:
         document = {**named, "api_key": _text(given["key-file"]).strip()}
     else:
         document = {**named, "service_account": _json(given["service-account"])}
-    if name in [one.name for one in upstream.credentials] + [one.name for one in upstream.cloud]:
+    if name in configured(upstream):
         raise Refused(f"The configuration has a credential {upstream.name}/{name}; choose another name.")
     directory, seal = Path(upstream.credentials_dir), seal_of(upstream.credentials_key)
     made, renewed = keyfiles.save(directory, kind, document, seal)
@@ -86,10 +73,10 @@ def take_in(scene: Scene, config: Config) -> int:
     rows = []
     for account in accounts:
         email = account.email or (account.name if "@" in account.name else "")
-        kept, renewed = store.save_account(
+        saved, renewed = store.save_account(
             directory, account.name, account.refresh_token, account.project, email, seal, account.given
         )
-        rows.append({"upstream": upstream.name, "name": kept.name, "path": str(kept.path), "renewed": renewed})
+        rows.append({"upstream": upstream.name, "name": saved.name, "path": str(saved.path), "renewed": renewed})
     lines = [
         f"{'Renewed' if row['renewed'] else 'Added'} {row['upstream']}/{row['name']} in {row['path']}." for row in rows
     ]
@@ -170,10 +157,10 @@ def _upstream(config: Config, kind: str, name: str) -> UpstreamConfig:
     raise Refused(f"{problem} of kind {kind} that can have such files; name one with --upstream: {names}.")
 
 
-def _chosen(scene: Scene, config: Config, instead: str) -> list[_Kept]:
+def _chosen(scene: Scene, config: Config, instead: str) -> list[Kept]:
     """Return the credentials that are named, all of which lie in files; raises Refused."""
-    known = [one for upstream in config.upstreams for one in _kept(upstream)]
-    chosen: list[_Kept] = []
+    known = [one for upstream in config.upstreams for one in kept(upstream)]
+    chosen: list[Kept] = []
     for name in scene.wish.names:
         exact = [one for one in known if f"{one.upstream}/{one.name}" == name]
         fitting = exact or [one for one in known if one.name == name]
@@ -189,21 +176,6 @@ def _chosen(scene: Scene, config: Config, instead: str) -> list[_Kept]:
 def _terms(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the options say of how much a credential is used, as its file's members."""
     return dict(given[name] for name in ("weight", "priority", "max-concurrent") if given[name] is not None)
-
-
-def _kept(upstream: UpstreamConfig) -> Iterator[_Kept]:
-    for name in (one.name for some in (upstream.credentials, upstream.cloud, upstream.accounts) for one in some):
-        yield _Kept(upstream.name, name, None)
-    if not upstream.credentials_dir:
-        return
-    directory, seal = Path(upstream.credentials_dir), seal_of(upstream.credentials_key)
-    if upstream.oauth is None:
-        for key in keyfiles.load(directory, upstream.kind, seal):
-            yield _Kept(upstream.name, key.name, key.path.unlink, partial(keyfiles.save_given, key, seal=seal))
-    else:
-        for account in store.load(directory, seal):
-            change = partial(store.save_given, account, seal=seal)
-            yield _Kept(upstream.name, account.name, partial(store.remove, account, seal), change)
 
 
 def _entry(account: store.Account) -> dict[str, Any]:

@@ -12,12 +12,11 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from gateway.accounts import signin, store
+from gateway.accounts.enrolment import Enrolment
 from gateway.accounts.loopback import CannotListen, Loopback
-from gateway.accounts.oauth import TokenUnavailable
-from gateway.accounts.onboarding import OnboardingError, discover
 from gateway.accounts.sealing import seal_of
 from gateway.accounts.tokens import Send
-from gateway.calls import HttpRequest, Secret
+from gateway.calls import Secret
 from gateway.commands.sending import sender
 from gateway.commands.terminal import deliver_lines, open_browser
 from gateway.config import Config, ConfigError, OAuthConfig, UpstreamConfig, load
@@ -98,10 +97,12 @@ class _SignIn:
             oauth = self._oauth
             self._invite(signin.authorisation_url(oauth.auth_url, oauth.client_id, redirect_uri, attempt), environ)
             code = await self._code(loopback, attempt)
-            token, refresh_token = await self._redeem(code, redirect_uri, attempt)
-            email = await self._who(token)
+            enrolment = Enrolment(self._upstream, self._send, self._reactor, self._say, USER_AGENT, self._wish.name)
+            token, refresh_token = await enrolment.redeem(code, redirect_uri, attempt)
+            email = await enrolment.who(token)
             loopback.conclude(True)
-            return await self._keep(token, refresh_token, email)
+            _, usable = await enrolment.keep(token, refresh_token, email)
+            return 0 if usable else 1
         finally:
             await loopback.close()
 
@@ -138,71 +139,3 @@ class _SignIn:
         loopback.code.addBoth(settle)
         deliver_lines(self._reactor, pasted)
         return await waiting.addTimeout(self._wish.timeout_seconds, self._reactor, too_late)
-
-    async def _redeem(self, code: Secret, redirect_uri: str, attempt: signin.Attempt) -> tuple[Secret, Secret]:
-        oauth = self._oauth
-        request = signin.code_request(
-            oauth.token_url, oauth.client_id, oauth.client_secret, redirect_uri, code, attempt, USER_AGENT
-        )
-        granted, refresh_token = signin.read_code_answer(*await self._ask(request, "The token endpoint"))
-        return granted.access_token, refresh_token
-
-    async def _who(self, token: Secret) -> str:
-        """Return the account's address; without it a name from the command line will do."""
-        request = signin.userinfo_request(self._oauth.userinfo_url, token, USER_AGENT)
-        try:
-            email = signin.read_userinfo(*await self._ask(request, "The user info endpoint"))
-        except signin.SignInFailed as failure:
-            if not self._wish.name:
-                raise signin.SignInFailed(f"{failure} Name the account with --name to do without.") from None
-            self._say(str(failure))
-            return ""
-        self._say(f"Signed in as {email}.  Looking for the account's project; a new account may take a minute.")
-        return email
-
-    async def _keep(self, token: Secret, refresh_token: Secret, email: str) -> int:
-        """Save the account, with its project where there is one: what is missing can be added later."""
-        project, missing = "", None
-        try:
-            project = await self._project(token)
-        except OnboardingError as error:
-            missing = error
-        directory = Path(self._upstream.credentials_dir)
-        seal = seal_of(self._upstream.credentials_key)
-        account, replaced = store.save_account(directory, self._wish.name, refresh_token, project, email, seal)
-        self._say(f"{'Renewed' if replaced else 'Saved'} account {account.name} in {account.path}.")
-        if missing is None:
-            self._say(f"Project: {project}.")
-        else:
-            self._say(f"No project was found: {missing}")
-            if missing.link:
-                self._say(f"Its owner must open: {missing.link}")
-        if not account.project and not self._upstream.project:
-            self._say("Without a project the account is not used.")
-            return 1
-        self._say("A gateway that is running takes it up by itself.")
-        return 0
-
-    async def _project(self, token: Secret) -> str:
-        last = OnboardingError("no base URL is configured")
-        for base in self._upstream.base_urls:
-            try:
-                return await discover(
-                    self._send, base, token, self._upstream.project, self._reactor, user_agent=self._user_agent()
-                )
-            except OnboardingError as error:
-                last = error
-                if not error.transient:
-                    break
-        raise last
-
-    def _user_agent(self) -> str:
-        envelope = self._upstream.envelope
-        return (envelope.user_agent if envelope else "") or USER_AGENT
-
-    async def _ask(self, request: HttpRequest, whom: str) -> tuple[int, bytes]:
-        try:
-            return await self._send(request)
-        except TokenUnavailable as error:
-            raise signin.SignInFailed(f"{whom} did not help: {error}. Check the network and sign in again.") from None
-
