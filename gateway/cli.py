@@ -13,6 +13,7 @@ from twisted.python import usage
 from gateway import tap
 from gateway.commands.keyoptions import KeysOptions
 from gateway.commands.options import AccountsOptions, Command, ExplainOptions, Versioned
+from gateway.commands.usageoptions import UsageOptions
 from gateway.config import ConfigError
 
 
@@ -102,6 +103,7 @@ class Options(Versioned):
         ("login", None, LoginOptions, "Sign a Google account in."),
         ("accounts", None, AccountsOptions, "See and steer the credentials."),
         ("keys", None, KeysOptions, "Make client keys, and steer them."),
+        ("usage", None, UsageOptions, "Say who used what, and what it cost."),
         ("dashboard", None, DashboardOptions, "Print where a browser is signed in to the dashboard."),
         ("password", None, PasswordOptions, "Make the hash of a password for the dashboard."),
         ("explain", None, ExplainOptions, "Say how a request would be routed now, and why."),

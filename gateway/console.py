@@ -100,6 +100,7 @@ class Console:
         """Return the routes that both faces have."""
         from gateway.operations.adminkeys import KeyRoutes
         from gateway.operations.adminpool import PoolRoutes
+        from gateway.operations.adminusage import UsageRoutes
 
         situation = self._situation
         return [
@@ -107,6 +108,7 @@ class Console:
                 situation.composition.oversight, __version__, lambda: {"configuration": situation.reloads.row()}
             ),
             KeyRoutes(situation.composition.book),
+            UsageRoutes(situation.books),
             self._feed(),
             *self._beyond_the_pool(),
         ]

@@ -18,7 +18,6 @@ from gateway.usage.recorder import UsageRecorder
 from gateway.usage.spending import Spent
 
 if TYPE_CHECKING:
-    from gateway.usage.reports import Question
     from gateway.usage.store import Store
     from gateway.usage.writer import Writer
 
@@ -118,12 +117,17 @@ class Books:
             _log.error("what was used until now is not known: {why}", why=str(error))
             return {}
 
-    async def report(self, question: Question) -> Row:
-        """Return sums, up to what has just happened; see reports.report.  Raises GatewayError."""
+    async def report(self, by: str, since: str, until: str, key: str, model: str) -> Row:
+        """Return sums, up to what has just happened; see reports.asked and reports.report.  Raises GatewayError."""
         from gateway.usage import reports
 
-        since = time.time() - self._config.keep
-        return await self._asked(lambda path: reports.report(path, question, since))
+        now = time.time()
+        try:
+            question = reports.asked(by, since, until, now, key, model)
+        except ValueError as error:
+            raise GatewayError(400, "INVALID_ARGUMENT", "QUERY_INVALID", f"This cannot be asked: {error}.") from None
+        told = await self._asked(lambda path: reports.report(path, question, now - self._config.keep))
+        return {**told, "lost": self.lost}
 
     async def requests(self, limit: int, after: int, before: int) -> list[Row]:
         """Return requests, the newest first; see reports.requests.  Raises GatewayError."""

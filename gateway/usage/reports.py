@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import attrs
 
+from gateway.usage.moments import moment
 from gateway.usage.schema import APPLICATION, COLUMNS, DAY, HOUR, MEASURES, MICROSECONDS, MODEL_OF_ROW, SCHEMA
 from gateway.usage.spans import REQUESTS, Piece, pieces
 from gateway.usage.spending import Spent
@@ -46,30 +47,45 @@ class Question:
     """Only what this model was used for; empty for all."""
 
 
+def asked(by: str, since: str, until: str, now: float, key: str = "", model: str = "") -> Question:
+    """Return the question that texts ask, as moments.moment reads times; raises ValueError with a sentence.
+
+    Without ``since`` it is of the last seven days, without ``until`` up to now.
+    """
+    if by not in BY:
+        raise ValueError(f"sums are told apart by one of {', '.join(BY)}, not by {by[:40]!r}")
+    if not (key + model).isprintable():
+        raise ValueError("a key's id, or a model's, is text that can be printed")
+    first, last = moment(since or "7d", now), moment(until or "now", now)
+    if first >= last:
+        raise ValueError("the span ends before it begins")
+    return Question(by, first, last, key, model)
+
+
 def report(path: Path, question: Question, kept_since: float) -> Row:
     """Return the sums, most costly first, times in their order, and the total of all.
 
     ``kept_since`` is since when requests are kept one by one; see spans.pieces.  Raises ReportError.
     """
-    asked = pieces(question.since, question.until, kept_since, question.by == "hour")
+    parts = pieces(question.since, question.until, kept_since, question.by == "hour")
     rows: list[Row] = []
-    if asked and path.exists():
+    if parts and path.exists():
         with _reading(path) as db:
-            rows = _sums(db, question, asked)
+            rows = _sums(db, question, parts)
     total = {name: sum(row[name] for row in rows) for name in MEASURES}
     return {
         "by": question.by,
-        "since": stamp(asked[0].since if asked else question.since),
-        "until": stamp(asked[-1].until if asked else question.until),
+        "since": stamp(parts[0].since if parts else question.since),
+        "until": stamp(parts[-1].until if parts else question.until),
         "rows": rows,
         "total": total,
     }
 
 
-def _sums(db: sqlite3.Connection, question: Question, asked: list[Piece]) -> list[Row]:
+def _sums(db: sqlite3.Connection, question: Question, pieces: list[Piece]) -> list[Row]:
     parts: list[str] = []
     values: list[int | str] = []
-    for piece in asked:
+    for piece in pieces:
         fine = piece.table == REQUESTS
         scale = MICROSECONDS if fine else 1
         at, model = ("id", MODEL_OF_ROW) if fine else ("at", "model")
