@@ -19,8 +19,9 @@ from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
-from gateway.simulator.answer_actions import Early, Interim, Raw, ResetAction, Stall, Status
+from gateway.simulator.answer_actions import Early, Interim, Raw, ResetAction, Stall, Status, Truncate
 from gateway.simulator.player import STEPS_PER_TURN, Player
+from gateway.simulator.produced import Tokens
 from gateway.simulator.record import Records
 from gateway.simulator.stream_actions import Endless
 from gateway.simulator.tap import Options, makeService
@@ -82,6 +83,44 @@ class SiteTests(SynchronousTestCase):
         (entry,) = self.simulator.requests()
         self.assertEqual((entry.ended, entry.ended_at, entry.report()["client_left"]), ("left", 3.0, True))
         self.assertEqual(self.simulator.report()["open_streams"], 0)
+
+    def test_tokens_are_counted_as_far_as_they_were_sent(self) -> None:
+        """Of a whole answer all, of a stream that is cut off those of its last whole event, of half an answer none."""
+        for fault, target, part in (
+            (None, WHOLE, "all"),
+            (None, STREAM, "all"),
+            (Truncate(after=2), STREAM, "some"),
+            (Truncate(after=0), STREAM, "none"),
+            (Truncate(after=1), WHOLE, "none"),
+            (Truncate(bytes=20), STREAM, "none"),
+        ):
+            with self.subTest(fault=fault, target=target):
+                self.setUp()
+                if fault is not None:
+                    self.simulator.fault(fault)
+                self.protocol.dataReceived(request(target, HELLO))
+                self.clock.pump([1] * 20)
+                (entry,) = self.simulator.requests()
+                tokens = entry.tokens or Tokens()
+                whole = self.whole_answer()
+                expected = {"all": whole, "none": Tokens()}.get(part, tokens)
+                self.assertEqual(tokens, expected)
+                if part == "some":
+                    self.assertEqual((tokens.answers, tokens.prompt), (1, whole.prompt))
+                    self.assertTrue(0 < tokens.candidates < whole.candidates)
+                produced = self.simulator.report()["produced"]
+                self.assertEqual(produced, {entry.model: tokens.report()} if tokens.answers else {})
+
+    def whole_answer(self) -> Tokens:
+        """The tokens of an answer that nothing happens to."""
+        simulator = Simulator(Clock())
+        site: Any = simulator.site()
+        protocol = site.buildProtocol(None)
+        protocol.makeConnection(StringTransport())
+        protocol.dataReceived(request(WHOLE, HELLO))
+        found = simulator.requests()[0].tokens
+        assert found is not None
+        return found
 
     def test_an_early_answer_does_not_wait_for_the_body(self) -> None:
         """The answer is there at the end of the head, without 100 Continue; the connection ends with the body."""

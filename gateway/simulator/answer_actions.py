@@ -181,7 +181,7 @@ class Gzip(Base, frozen=True, tag="gzip"):
                     yield s.Data(packer.compress(bytes(min(left, 1 << 20))))
                     left -= 1 << 20
             elif isinstance(step, s.Data):
-                yield s.Data(packer.compress(step.data) + packer.flush(zlib.Z_SYNC_FLUSH), step.mark)
+                yield s.Data(packer.compress(step.data) + packer.flush(zlib.Z_SYNC_FLUSH), step.mark, step.said)
             elif isinstance(step, s.Finish):
                 yield s.Data(packer.flush())
                 yield step

@@ -12,6 +12,7 @@ from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from gateway.simulator import steps as s
+from gateway.simulator.produced import MARK
 from gateway.simulator.record import Entry, Records
 
 #: What Google's front end puts on every answer.
@@ -110,6 +111,8 @@ class Player:
                 self.request.write(step.data)
                 self.entry.sent += len(step.data)
                 self.entry.events += step.mark
+                if MARK in step.said:
+                    self.entry.said = step.said
             case s.Wait():
                 if step.seconds == s.FOREVER:
                     self._over = True

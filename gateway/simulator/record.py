@@ -5,6 +5,7 @@ from collections import deque
 
 import attrs
 
+from gateway.simulator.produced import Tokens, told
 from gateway.simulator.protojson import Json
 from gateway.simulator.state import Ask
 
@@ -38,6 +39,10 @@ class Entry:
     first_at: float | None = None
     ended: str = ""
     ended_at: float | None = None
+    said: bytes = attrs.field(default=b"", repr=False)
+    """The last event that told of tokens, or the whole answer, once all of it has been sent."""
+    tokens: Tokens | None = None
+    """What it told of, when the answer has ended."""
 
     def report(self) -> Json:
         """The entry as JSON."""
@@ -62,6 +67,7 @@ class Entry:
             "first_byte_at": self.first_at,
             "ended": self.ended,
             "ended_at": self.ended_at,
+            "tokens": None if self.tokens is None else self.tokens.report(),
             "client_left": self.ended == "left",
         }
 
@@ -74,6 +80,8 @@ class Records:
     keep_body: int = 65_536
     entries: deque[Entry] = attrs.Factory(deque)
     counts: dict[str, int] = attrs.Factory(dict)
+    produced: dict[str, Tokens] = attrs.Factory(dict)
+    """The tokens of all answers that have ended, whole or not, by model."""
     number: int = 0
     open: dict[int, Entry] = attrs.Factory(dict)
 
@@ -107,6 +115,9 @@ class Records:
         """Note how an answer ended; the first end holds."""
         if not entry.ended:
             entry.ended, entry.ended_at = how, now
+            entry.tokens, entry.said = told(entry.said) if entry.said else None, b""
+            if entry.tokens is not None:
+                self.produced[entry.model] = self.produced.get(entry.model, Tokens()) + entry.tokens
             self.open.pop(entry.number, None)
 
     def clear(self) -> int:
@@ -114,4 +125,5 @@ class Records:
         gone = len(self.entries)
         self.entries.clear()
         self.counts.clear()
+        self.produced.clear()
         return gone

@@ -30,10 +30,14 @@ class Event:
 
 @attrs.frozen
 class Data:
-    """Bytes of the body.  ``mark`` counts: the end of an event, or the middle of a unary body."""
+    """Bytes of the body.  ``mark`` counts: the end of an event, or the middle of a unary body.
+
+    ``said`` is the event, or the unary body, that is complete with them.
+    """
 
     data: bytes
     mark: bool = False
+    said: bytes = b""
 
 
 @attrs.frozen
@@ -130,9 +134,9 @@ class Unary:
         kind: Headers = () if "content-type" in named else (("Content-Type", JSON_TYPE),)
         yield Head(self.code, kind + self.headers, len(body))
         half = len(body) // 2 if divided else len(body)
-        yield Data(body[:half], mark=True)
+        yield Data(body[:half], mark=True, said=b"" if body[half:] else body)
         if body[half:]:
-            yield Data(body[half:])
+            yield Data(body[half:], said=body)
         yield Finish()
 
 
@@ -162,7 +166,7 @@ def framed_array(steps: Steps) -> Steps:
     number = 0
     for step in steps:
         if isinstance(step, Event):
-            yield Data((b",\r\n" if number else b"[") + step.payload, mark=True)
+            yield Data((b",\r\n" if number else b"[") + step.payload, mark=True, said=step.payload)
             number += 1
         elif isinstance(step, Finish):
             yield Data(b"]" if number else b"[]")
@@ -180,10 +184,10 @@ def framed_sse(steps: Steps, framing: Framing) -> Steps:
             data = framing.encode(step.payload, number)
             number += 1
             if framing.last_blank:
-                yield Data(data, mark=True)
+                yield Data(data, mark=True, said=step.payload)
                 continue
             # The blank line is owed until it is known whether another event follows.
-            yield Data((held or b"") + data[: -len(framing.newline)], mark=True)
+            yield Data((held or b"") + data[: -len(framing.newline)], mark=True, said=step.payload)
             held = framing.newline
         else:
             yield step
@@ -220,7 +224,7 @@ def cut(steps: Steps, size: int) -> Steps:
     for step in steps:
         if isinstance(step, Data):
             if len(step.data) >= left:
-                yield Data(step.data[:left])
+                yield Data(step.data[:left], said=step.said if len(step.data) == left else b"")
                 yield Close()
                 return
             left -= len(step.data)
@@ -235,7 +239,7 @@ def split(steps: Steps, size: int) -> Steps:
             continue
         for start in range(0, len(step.data), size):
             last = start + size >= len(step.data)
-            yield Data(step.data[start : start + size], mark=step.mark and last)
+            yield Data(step.data[start : start + size], mark=step.mark and last, said=step.said if last else b"")
             yield Wait(0)
 
 

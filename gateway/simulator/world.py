@@ -132,6 +132,7 @@ class Simulator:
             "open_streams": sum(1 for e in self.records.open.values() if e.verb == "streamGenerateContent"),
             "requests": self.records.number,
             "requests_by_credential": self.records.counts,
+            "produced": {model: tokens.report() for model, tokens in self.records.produced.items()},
             "tokens_issued": len(desk.issued),
             "tokens_valid": sum(1 for known in desk.issued.values() if known.ends > now),
             "refresh_calls": sum(desk.refreshes.values()),
