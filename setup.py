@@ -68,6 +68,11 @@ setup(
             # 2.39: the first that declares Python 3.13; its tokens are fetched through requests.
             "google-auth[requests]>=2.39",
         ],
+        "otel": [
+            # 1.35: the first whose exporter gives up when told to, and whose time limit holds for all its tries.
+            "opentelemetry-sdk>=1.35",
+            "opentelemetry-exporter-otlp-proto-http>=1.35",
+        ],
         "test": [
             # 6.100: explicit stateful and settings APIs that the suite uses.
             "hypothesis>=6.100",
@@ -79,6 +84,9 @@ setup(
             "httptools>=0.9",
             # As in `adc`: two tests run the library itself, and are skipped without it.
             "google-auth[requests]>=2.39",
+            # As in `otel`: what is sent is read with its own protocol buffers.
+            "opentelemetry-sdk>=1.35",
+            "opentelemetry-exporter-otlp-proto-http>=1.35",
         ],
         "fuzz": [
             # 3.0: wheels for CPython 3.11 and later; on Linux alone, so it is no part of `develop`.

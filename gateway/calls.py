@@ -9,12 +9,12 @@ from typing import Any, Protocol, final
 import attrs
 import msgspec
 
+from gateway.tracecontext import Trace
+
 Headers = tuple[tuple[bytes, bytes], ...]
 """Header fields in order; names are lower case."""
-
 Folds = tuple[Sequence[bytes | memoryview], ...]
 """What was kept apart from a text, in pieces; see folding.py."""
-
 Details = tuple[Mapping[str, Any], ...]
 """The ``details`` of a google.rpc.Status: JSON objects that carry an ``@type``."""
 
@@ -293,7 +293,7 @@ class Decision:
 
 @attrs.define(eq=False)
 class Journal:
-    """What happened to one request so far; the edge begins it, routing and relay write into it."""
+    """What happened to one request so far, in monotonic seconds; the edge begins it, routing and relay go on."""
 
     request_id: str
     method: str = ""
@@ -314,7 +314,7 @@ class Journal:
     """Kept only where somebody looks: with the log at debug."""
     started: float = 0.0
     first_byte: float | None = None
-    """Monotonic seconds, as ``started``."""
+    trace: Trace | None = None
 
 
 class Ended(msgspec.Struct, frozen=True):

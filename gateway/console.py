@@ -147,7 +147,8 @@ class Console:
     def _explain(self) -> None:
         """Have requests say why their credentials are chosen, where anybody sees it."""
         composition = self._situation.composition
-        composition.router.explains = composition.config.log.level == "debug" or self._live.heard is not None
+        logged = composition.config.log.level_of("access") == "debug"
+        composition.router.explains = logged or self._live.heard is not None
 
     def _alive(self, request: Request) -> bool:
         caller = getattr(request, "caller", None)

@@ -34,6 +34,7 @@ from gateway.process.lag import LagWatch
 from gateway.process.listeners import CannotListen, Exchange, Listeners
 from gateway.process.notify import Notifier
 from gateway.situation import Situation
+from gateway.traces import Traces
 from gateway.upstreams.roads import Roads, needs
 from gateway.usage.books import Books
 
@@ -55,6 +56,7 @@ class Running:
     listeners: Listeners
     watchers: Listeners
     console: Console
+    traces: Traces
 
 
 class Gateway(service.Service):
@@ -114,7 +116,8 @@ class Gateway(service.Service):
         composition = Composition(self._config, self._reactor, self._roads.wire, recorders)
         starting.load_standings(composition.keeper, self._state.locked)
         starting.load_keys(composition.book, self._state.locked, books)
-        running = self._running = self._built(composition, metrics, live, books)
+        running = self._running = self._built(composition, recorders, metrics, live, books)
+        running.traces.follow(self._config, composition.site)
         try:
             running.listeners.take(running.listeners.prepare(self._config.proxy.listen, self._config.proxy.client_ca))
             running.watchers.take(self._watched(running, self._config))
@@ -122,8 +125,10 @@ class Gateway(service.Service):
             raise starting.cannot_start(str(error)) from None
         running.console.open_socket(self._state)
 
-    def _built(self, composition: Composition, metrics: Metrics, live: Live, books: Books) -> Running:
-        situation = Situation(composition, self._lag, books)
+    def _built(
+        self, composition: Composition, recorders: Recorders, metrics: Metrics, live: Live, books: Books
+    ) -> Running:
+        situation, traces = Situation(composition, self._lag, books), Traces(recorders, self._reactor)
         console = Console(situation, metrics, live, self._config, self._reactor)
         listeners = Listeners(self._reactor, composition.site)
         watchers = Listeners(self._reactor, console.site.capped())
@@ -131,7 +136,8 @@ class Gateway(service.Service):
         if self._logs is not None:
             situation.lines_lost = partial(getattr, self._logs.observer, "lost")
         situation.certificates = lambda: {**listeners.expiries(), **watchers.expiries()}
-        return Running(composition, situation, listeners, watchers, console)
+        situation.traced = lambda: (traces.told, traces.missed)
+        return Running(composition, situation, listeners, watchers, console, traces)
 
     def _watched(self, running: Running, config: Config) -> Exchange:
         """Open the watchers' listeners; raises CannotListen, unless nobody asked for them."""
@@ -154,6 +160,7 @@ class Gateway(service.Service):
         running.composition.start()
         running.composition.keeper.start()
         running.situation.books.start()
+        running.traces.start()
         self._lag.start()
         turns.shorten(self._reactor, self._lines)
         self._reactor.callLater(0, self._runs)
@@ -255,6 +262,7 @@ class Gateway(service.Service):
         running.watchers.take(watched)
         running.console.follow(config)
         running.situation.books.follow(config.usage)
+        running.traces.follow(config, composition.site)
         if self._logs is not None:
             self._logs.follow(config.log)
         if old_roads is not None and old_roads is not roads:
@@ -300,6 +308,7 @@ class Gateway(service.Service):
             await self._roads.close()
         await composition.keeper.stop()
         await running.situation.books.stop()
+        await self._in_time(running.traces.stop())
         if self._simulator is not None:
             await maybeDeferred(self._simulator.stopListening)
         await running.watchers.close()

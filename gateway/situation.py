@@ -56,6 +56,8 @@ class Situation:
     composition: Composition
     lag: LagWatch
     books: Books = attrs.field(factory=lambda: Books(UsageConfig(enabled=False), None, None))
+    traced: Callable[[], tuple[int, int]] = lambda: (0, 0)
+    """Says how many requests were told in traces, and how many should have been."""
     connections: Callable[[], Iterable[Row]] = list
     """Gives a row for each upstream; see Roads."""
     certificates: Callable[[], Mapping[str, float]] = dict
@@ -106,6 +108,8 @@ class Situation:
             "config_reloads": self.reloads.good,
             "config_reload_failures": self.reloads.bad,
             "state_write_errors": self.composition.keeper.errors,
+            "traces": self.traced()[0],
+            "traces_lost": self.traced()[1],
             "log_lines_lost": self.lines_lost(),
             "usage_lost": self.books.lost,
             "reactor_blocked": self.lag.blocked,

@@ -19,7 +19,7 @@ LAYERS: list[set[str]] = [
     {"cli"},
     {"tap", "commands"},
     {"service"},
-    {"console"},
+    {"console", "traces"},
     {"signins", "playground"},
     {"situation", "starting", "filing"},
     {"composition"},
@@ -29,15 +29,16 @@ LAYERS: list[set[str]] = [
     {"dialects", "keys", "routing"},
     {"usage"},
     {"accounts", "process", "upstreams"},
-    {"calls", "sse", "splice", "folding", "eager", "tally", "config"},
+    {"calls", "sse", "splice", "folding", "eager", "tally", "tracecontext", "config"},
 ]
 """From the top down: a part imports what stands below it.  ``operations`` and the simulator stand beside."""
 LOWEST = {
     "config": {"calls"},
-    **{name: set[str]() for name in ("splice", "folding", "sse", "eager", "tally", "calls")},
+    "calls": {"tracecontext"},
+    **{name: set[str]() for name in ("splice", "folding", "sse", "eager", "tally", "tracecontext")},
 }
 """What parts of the lowest layer may import of one another."""
-OPERATIONS = {"calls", "config", "tally"}
+OPERATIONS = {"calls", "config", "tally", "tracecontext"}
 """What ``operations`` listens with."""
 
 IMPURE = {"os", "time", "random", "socket", "select", "subprocess", "threading", "asyncio", "ssl", "tempfile", "shutil",
@@ -194,13 +195,13 @@ class LayerTests(SynchronousTestCase):
             self.assertNotIn(start, seen, f"{start} reaches itself through {sorted(seen)}")
 
     def test_operations_only_listen(self) -> None:
-        """Only ``service`` and ``console`` import ``operations``, which itself knows nothing of the path."""
+        """Only ``service``, ``console`` and ``traces`` import it, and it knows nothing of the path itself."""
         self.none_of(
             [
                 found.where
                 for found in OURS
                 if part(target_of(found)) == "operations"
-                and part(found.module) not in ("operations", "service", "console")
+                and part(found.module) not in ("operations", "service", "console", "traces")
             ]
             + [
                 found.where
@@ -236,6 +237,12 @@ class LibraryTests(SynchronousTestCase):
         """Those of the clients and the operator's; and Werkzeug, on which it stands."""
         found = self.importers("klein") | self.importers("werkzeug")
         self.assertEqual(found, {"edge.api", "edge.routes", "operations.admin"})
+
+    def test_only_the_spans_import_opentelemetry(self) -> None:
+        """An extra, and some 15 MB: who imports them does so in a thread, when traces are asked for."""
+        self.assertEqual(self.importers("opentelemetry"), {"operations.spans"})
+        spans = [found for found in OURS if target_of(found) == "operations.spans"]
+        self.assertEqual([(found.module, found.inside) for found in spans], [("operations.tracing", True)])
 
     def test_only_the_configuration_reads_yaml(self) -> None:
         """One place knows how files are written."""

@@ -127,6 +127,6 @@ class ConfTests(SynchronousTestCase):
             left,
             {
                 "agw_config_reloads_total", "agw_config_reload_failures_total", "agw_config_loaded_timestamp_seconds",
-                "agw_state_write_errors_total", "agw_reactor_lag_max_seconds",
+                "agw_state_write_errors_total", "agw_reactor_lag_max_seconds", "agw_usage_waiting", "agw_traces_total",
             },
         )  # fmt: skip

@@ -4,6 +4,7 @@ from gateway.config.describe import describe
 from gateway.config.errors import ConfigError
 from gateway.config.reader import load
 from gateway.config.sources import from_environment, simulated
+from gateway.config.telling import LogConfig, OtelConfig
 from gateway.config.values import (
     AccountConfig,
     AdminConfig,
@@ -14,7 +15,6 @@ from gateway.config.values import (
     DoneMarker,
     EnvelopeConfig,
     Limits,
-    LogConfig,
     ModelConfig,
     OAuthConfig,
     ProxyConfig,
@@ -41,6 +41,7 @@ __all__ = [
     "LogConfig",
     "ModelConfig",
     "OAuthConfig",
+    "OtelConfig",
     "ProxyConfig",
     "ProxyServer",
     "RoutingConfig",

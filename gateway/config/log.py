@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from gateway.config.errors import nearest
 from gateway.config.nodes import Node, optional
-from gateway.config.values import LogConfig
+from gateway.config.telling import LogConfig
 
 LEVELS = ("debug", "info", "warn", "error")
 FORMATS = ("auto", "text", "json")

@@ -26,6 +26,7 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
         "usage",
         "state_dir",
         "log",
+        "otel",
     ),
     "proxy": (
         "listen",
@@ -113,6 +114,7 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
     "rates": ("input", "output", "cached"),
     "log": ("level", "format", "levels", "rotate"),
     "rotate": ("size", "keep"),
+    "otel": ("endpoint", "headers", "sample", "propagate_upstream", "service_name"),
 }
 """The keys of each kind of mapping."""
 

@@ -14,9 +14,11 @@ from gateway.config.admin import admin
 from gateway.config.errors import ConfigError
 from gateway.config.log import log
 from gateway.config.nodes import Context, Fields, Node, optional
+from gateway.config.otel import otel
 from gateway.config.proxies import wire
 from gateway.config.secrets import default_state_dir, digests, located, open_to_others
 from gateway.config.tariff import DEFAULT_USAGE
+from gateway.config.telling import LogConfig, OtelConfig
 from gateway.config.upstreams import upstreams
 from gateway.config.usage import usage
 from gateway.config.values import (
@@ -24,7 +26,6 @@ from gateway.config.values import (
     Config,
     DoneMarker,
     Limits,
-    LogConfig,
     ModelConfig,
     ProxyConfig,
     RoutingConfig,
@@ -98,6 +99,7 @@ def load(
         source=path,
         models=optional(fields, "models", _models, ()),
         usage=optional(fields, "usage", usage, DEFAULT_USAGE),
+        otel=optional(fields, "otel", otel, OtelConfig()),
     )
     if "admin" in fields:
         config = attrs.evolve(config, admin=admin(fields["admin"], config.proxy, _listen, digests))

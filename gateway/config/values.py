@@ -9,6 +9,7 @@ from attrs import frozen
 from gateway.calls import DEFAULT_TERMS, Secret, Terms
 from gateway.config import listeners
 from gateway.config.tariff import DEFAULT_USAGE, UsageConfig
+from gateway.config.telling import DEFAULT_LOG, DEFAULT_OTEL, LogConfig, OtelConfig
 
 MIB = 1024 * 1024
 WEIGHT_MOST = 1000.0
@@ -292,24 +293,6 @@ class WireConfig:
 
 
 @frozen
-class LogConfig:
-    """What is logged, and how it is written."""
-
-    level: str = "info"
-    format: str = "auto"
-    levels: tuple[tuple[str, str], ...] = ()
-    """Subsystems and the levels that they have in the place of ``level``; see config.log."""
-    rotate_bytes: int = 100 * MIB
-    """At what size a log file is put aside; 0 for never."""
-    rotate_keep: int = 10
-    """How many of those put aside are kept."""
-
-    def level_of(self, subsystem: str) -> str:
-        """Return the level that a subsystem has."""
-        return dict(self.levels).get(subsystem, self.level)
-
-
-@frozen
 class ModelConfig:
     """What the operator says about a model; adds to the package's table or overrides it."""
 
@@ -331,7 +314,8 @@ class Config:
     limits: Limits = Limits()
     wire: WireConfig = WireConfig()
     state_dir: str = ""
-    log: LogConfig = LogConfig()
+    log: LogConfig = DEFAULT_LOG
+    otel: OtelConfig = DEFAULT_OTEL
     source: str = ""
     """The file, ``environment`` or ``--simulate``."""
     models: tuple[ModelConfig, ...] = ()

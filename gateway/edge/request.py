@@ -33,6 +33,7 @@ from gateway.edge.room import Room
 from gateway.folding import Folded
 from gateway.keys.holders import Holder
 from gateway.keys.meters import Meters
+from gateway.tracecontext import Contexts
 
 LINGER_SECONDS = 15.0
 """How long a refused request's body is read, so that the refusal can be read."""
@@ -51,6 +52,7 @@ class House(Answers, Protocol):
     meters: Meters
     guesses: Guesses
     recorder: Recorder
+    contexts: Contexts | None
     new_id: Callable[[], str]
     resource: IResource
     cut: bool
@@ -126,6 +128,8 @@ class GatewayRequest(Answering):
             peer=peer,
             started=self.gateway.clock.seconds(),
         )
+        if self.gateway.contexts is not None:
+            self.journal.trace = self.gateway.contexts.begin(named)
         self.gateway.opened()
 
     def gotLength(self, length: int | None) -> None:

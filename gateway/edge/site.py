@@ -21,6 +21,7 @@ from gateway.edge.paced import Rounds
 from gateway.edge.request import GatewayRequest
 from gateway.edge.room import Room, overloaded
 from gateway.keys.meters import Meters
+from gateway.tracecontext import Contexts
 
 KEEP_SECONDS = 1.0
 """While stopping: how long a connection that was not told of it may still send a request."""
@@ -64,6 +65,8 @@ class GatewaySite(server.Site):
         self.gate = gate
         self.limits = limits
         self.recorder = recorder
+        self.contexts: Contexts | None = None
+        """What begins requests' traces, where they are traced."""
         self.new_id = new_id
         self.channels: set[GatewayChannel] = set()
         self.stopping = False

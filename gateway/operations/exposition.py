@@ -82,6 +82,8 @@ COUNTERS: Mapping[str, str] = {
     "config_reloads": "Reloads that took effect.",
     "config_reload_failures": "Reloads that came to nothing.",
     "state_write_errors": "Attempts to write the standings that failed.",
+    "traces": "Requests that were told to the collector of traces.",
+    "traces_lost": "Requests that should have been told to it, and were not.",
     "log_lines_lost": "Lines of the log that could not be written.",
     "usage_lost": "Requests that were not written down and never will be.",
     "reactor_blocked": "Times that the reactor stood still for 250 ms or more; the log says where.",

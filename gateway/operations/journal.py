@@ -17,6 +17,9 @@ _REQUEST = (
 )
 
 
+_TRACED = _REQUEST + " trace={trace_id}"
+
+
 class Lines(Protocol):
     """What can do with a request's text alone."""
 
@@ -115,7 +118,7 @@ def _text(event: Ended) -> str:
         f"{journal.request_id} {journal.peer} {journal.method} {journal.path} {event.status} {event.reason or '-'}"
         f" model={journal.model or '-'} credential={journal.credential or '-'} attempts={len(journal.attempts)}"
         f" first={first} whole={event.seconds:.3f}s in={event.bytes_in} out={event.bytes_out} tokens={tokens}"
-        f" finish={event.finish_reason or '-'}"
+        f" finish={event.finish_reason or '-'}{'' if journal.trace is None else f' trace={journal.trace.trace_id}'}"
     )
 
 
@@ -123,7 +126,7 @@ def _fields(event: Ended) -> dict[str, Any]:
     """Return the log's event of a request, for whoever wants more than its text."""
     journal, usage = event.journal, event.usage
     first = None if journal.first_byte is None else journal.first_byte - journal.started
-    return {
+    fields = {
         "log_logger": _log,
         "log_level": LogLevel.info,
         "log_namespace": _log.namespace,
@@ -142,7 +145,7 @@ def _fields(event: Ended) -> dict[str, Any]:
         "credential": journal.credential or "-",
         "upstream": journal.upstream,
         "session": journal.session,
-        "trace_id": journal.trace_id,
+        "upstream_trace_id": journal.trace_id,
         "attempts": len(journal.attempts),
         "first": "-" if first is None else f"{first:.3f}s",
         "first_seconds": first,
@@ -152,3 +155,6 @@ def _fields(event: Ended) -> dict[str, Any]:
         "tokens": "-" if usage is None else f"{usage.prompt}+{usage.candidates}",
         "finish": event.finish_reason or "-",
     }
+    if journal.trace is not None:
+        fields.update(log_format=_TRACED, trace_id=journal.trace.trace_id, span_id=journal.trace.span_id)
+    return fields

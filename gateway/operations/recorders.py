@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from twisted.logger import Logger
 
@@ -16,6 +16,15 @@ class Recorders:
     """Passes on what happens to each of them, in their order."""
 
     def __init__(self, *recorders: Recorder) -> None:
+        self._take(recorders)
+
+    def exchange(self, gone: Recorder | None, come: Recorder | None) -> None:
+        """Tell one no more, and another from now on, as the last."""
+        stay = [one for one in self._recorders if one is not gone]
+        self._take([*stay, come] if come is not None else stay)
+
+    def _take(self, recorders: Sequence[Recorder]) -> None:
+        self._recorders = recorders
         self._attempted = [one.attempted for one in recorders]
         self._ended = [one.ended for one in recorders]
         self._quarantined = [one.quarantined for one in recorders]

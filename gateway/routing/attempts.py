@@ -266,7 +266,7 @@ class Router:
     ) -> Coroutine[Any, Any, Whole | Live | Failure]:
         """Send a request upstream, as soon as what this returns is awaited."""
         call = run.call
-        request = member.prepare(call, base, token)
+        request = run.request(member, base, token)
         run.calls += 1
         run.bases.add(base)
         uses = UNUSED if not call.streams else Uses(

@@ -10,7 +10,7 @@ import msgspec
 from twisted.internet.interfaces import IReactorTime
 
 from gateway.accounts.standing import Lease, Standings
-from gateway.calls import Call, Credential, Decision, GatewayError, Journal, Option
+from gateway.calls import Call, Credential, Decision, GatewayError, HttpRequest, Journal, Option, Secret
 from gateway.routing.affinity import Affinity
 from gateway.routing.catalog import Catalog
 from gateway.routing.decision import options
@@ -43,6 +43,14 @@ class Run(msgspec.Struct, eq=False):
     waited: float = 0.0
     """For how many seconds, before the attempt of now."""
     waited_before: float = 0.0
+
+    def request(self, member: Member, base: str, token: Secret) -> HttpRequest:
+        """Return what goes upstream now; where the request is traced, that is an attempt of it."""
+        request, trace = member.prepare(self.call, base, token), self.journal.trace
+        if trace is None:
+            return request
+        fields = trace.sent()
+        return msgspec.structs.replace(request, headers=(*request.headers, *fields)) if fields else request
 
 
 class Taken(msgspec.Struct, frozen=True):
