@@ -75,7 +75,7 @@ class SpanExport:
 
     def shutdown(self) -> None:
         """See tracing.Exporter."""
-        self._exporter.shutdown()  # type: ignore[no-untyped-call]
+        self._exporter.shutdown()
 
     def spans(self, event: Ended, ended: float) -> list[ReadableSpan]:
         """Return a request's span and those of its attempts."""
