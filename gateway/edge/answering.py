@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -21,16 +22,6 @@ ONE_PIECE_BYTES = 64 * 1024
 NO_FIELDS: Mapping[bytes, Sequence[bytes]] = {}
 NO_ARGS: dict[Any, Any] = {}
 """Those of a target without a query; nobody changes them."""
-_UNUSED: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "requestHeaders": lambda _: HeaderFields(),
-    "responseHeaders": lambda _: HeaderFields(),
-    "cookies": lambda _: [],
-    "received_cookies": lambda _: {},
-    "_adapterCache": lambda _: {},
-    "transport": lambda request: request.channel.transport,
-    "client": lambda request: request.channel.peer,
-    "host": lambda request: request.channel.host,
-}
 
 
 class Cancellable(Protocol):
@@ -74,18 +65,21 @@ class Answering(server.Request):
     _bodyless = False
     _handler: Cancellable | None = None
 
+    # What server.Request has and nothing here uses, made for whoever of Twisted's asks for it.  By properties, since
+    # a __getattr__ would make every look at any attribute of a request a slow one.
+    requestHeaders: Any = cached_property(lambda self: HeaderFields())
+    responseHeaders: Any = cached_property(lambda self: HeaderFields())
+    cookies: Any = cached_property(lambda self: [])
+    received_cookies: Any = cached_property(lambda self: {})
+    _adapterCache: Any = cached_property(lambda self: {})
+    transport: Any = cached_property(lambda self: self.channel.transport)
+    client: Any = cached_property(lambda self: self.channel.peer)
+    host: Any = cached_property(lambda self: self.channel.host)
+
     def __init__(self, channel: GatewayChannel) -> None:
         # In the place of server.Request's own, which makes of every request header objects, dictionaries and lists
         # at which nobody here looks.
         self.channel = channel
-
-    def __getattr__(self, name: str) -> Any:
-        """Make what server.Request has and nothing here uses, for whoever of Twisted's asks for it."""
-        made = _UNUSED[name](self) if name in _UNUSED else None
-        if made is None:
-            raise AttributeError(name)
-        setattr(self, name, made)
-        return made
 
     def runs(self, handler: Cancellable) -> None:
         """Let this be cancelled when the client leaves."""
