@@ -79,7 +79,7 @@ class Routes(KleinResource):
             elif not request.over:
                 request.finish()
         except Exception:
-            _log.failure("a request could not be finished")
+            _log.failure("request {id} could not be finished", id=request.journal.request_id)
 
     def _failed(self, failure: Failure, request: Any) -> None:
         if request.over:

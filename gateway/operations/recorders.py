@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from gateway.calls import Attempt, Credential, Ended, Journal, Recorder
 
 _log = Logger()
-_FAILED = "a recorder failed at a request that went on: {recorder}"
+_FAILED = "a recorder failed at {whom}, which went on: {recorder}"
 
 
 class Recorders:
@@ -32,7 +32,7 @@ class Recorders:
 
     def attempted(self, journal: Journal, attempt: Attempt) -> None:
         """See Recorder."""
-        _tell(self._attempted, journal, attempt)
+        _tell(f"request {journal.request_id}", self._attempted, journal, attempt)
 
     def ended(self, event: Ended) -> None:
         """See Recorder."""
@@ -41,20 +41,20 @@ class Recorders:
             try:
                 one(event)
             except Exception:
-                _log.failure(_FAILED, recorder=one.__qualname__)
+                _log.failure(_FAILED, recorder=one.__qualname__, whom=f"request {event.journal.request_id}")
 
     def quarantined(self, credential: Credential, reason: str, link: str) -> None:
         """See Recorder."""
-        _tell(self._quarantined, credential, reason, link)
+        _tell(credential.label, self._quarantined, credential, reason, link)
 
     def halted(self, upstream: str) -> None:
         """See Recorder."""
-        _tell(self._halted, upstream)
+        _tell(upstream, self._halted, upstream)
 
 
-def _tell(recorders: Iterable[Callable[..., None]], *what: object) -> None:
+def _tell(whom: str, recorders: Iterable[Callable[..., None]], *what: object) -> None:
     for one in recorders:
         try:
             one(*what)
         except Exception:
-            _log.failure(_FAILED, recorder=one.__qualname__)
+            _log.failure(_FAILED, recorder=one.__qualname__, whom=whom)

@@ -31,13 +31,16 @@ OPERATIONS: Mapping[str, str] = {
     "streamGenerateContent": "generate_content",
     "embedContent": "embeddings",
     "batchEmbedContents": "embeddings",
+    "generateAnswer": "generate_answer",
     "countTokens": "count_tokens",
     "predict": "predict",
 }
-"""``gen_ai.operation.name``; the last two are no well-known ones, since there are none for them."""
+"""``gen_ai.operation.name``; the last three are no well-known ones, since there are none for them."""
 PROVIDERS: Mapping[str, str] = {"aistudio": "gcp.gemini", "vertex": "gcp.vertex_ai", "codeassist": "gcp.gen_ai"}
 """``gen_ai.provider.name`` by the upstream's kind."""
 METHODS = ("GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH")
+LEFT = "CLIENT_LEFT"
+"""Nobody's error."""
 STREAMS = "streamGenerateContent"
 LETTERS_MOST = 256
 """Of a path, or whatever else a client chose."""
@@ -114,7 +117,7 @@ class SpanExport:
             f"{_operation(event.journal.verb)} {event.journal.model}".strip(),
             SpanKind.CLIENT,
             attributes,
-            Status(StatusCode.ERROR) if error else _OK,
+            Status(StatusCode.ERROR) if error and error != LEFT else _OK,
             # A stream that was good goes on after its first event, by which it was judged.
             (tried.ended - attempt.seconds, ended if good else tried.ended),
         )
@@ -187,7 +190,7 @@ def _server_name(event: Ended) -> str:
 
 def _server_status(event: Ended) -> Status:
     """Judge as HTTP servers do: what a client did wrong, or left, is no error of theirs."""
-    broken = event.reason and event.status == 200 and event.reason != "CLIENT_LEFT"
+    broken = event.reason and event.status == 200 and event.reason != LEFT
     return Status(StatusCode.ERROR) if event.status >= 500 or broken else _OK
 
 
