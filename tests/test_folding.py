@@ -8,12 +8,14 @@ from itertools import pairwise
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.calls import GatewayError
 from gateway.dialects import gemini
 from gateway.dialects.guard import FOLDED_FROM_BYTES, Guard, GuardError
 from gateway.edge.gathering import Gathering
+from gateway.edge.storing import Spare
 from gateway.folding import Folded, mark, unfolded
 from gateway.routing.affinity import resources
 from gateway.routing.session import fingerprint
@@ -32,9 +34,24 @@ TEXT = st.lists(st.tuples(STRING, STRING), max_size=4).map(
 
 def read(chunks: Sequence[bytes], guard: Guard | None = None) -> Folded:
     """Return what a body in these chunks becomes; raises GuardError."""
-    guard, gathering = guard or Guard(), Gathering()
+    guard, gathering = guard or Guard(), Gathering(Spare(Clock()))
     for chunk in chunks:
         gathering.add(chunk, guard.feed(chunk))
+    guard.end()
+    return gathering.take()
+
+
+def read_in_place(chunks: Sequence[bytes], guard: Guard) -> Folded:
+    """Return the same of a body whose chunks are put into their place where there is one; raises GuardError."""
+    gathering = Gathering(Spare(Clock()))
+    for chunk in chunks:
+        place = gathering.place(len(chunk)) if chunk else None
+        if place is not None:
+            place[:] = chunk
+        if place is not None and guard.goes_on(place):
+            gathering.placed(len(chunk))
+        else:
+            gathering.add(chunk, guard.feed(chunk))
     guard.end()
     return gathering.take()
 
@@ -78,6 +95,7 @@ class FoldingTests(SynchronousTestCase):
         except GatewayError as error:
             found = str(error)
         self.assertEqual(found, due)
+        self.assertEqual(read_in_place(chunks, Guard(100, 0, 1)), folded)
 
     def test_an_image_is_kept_apart(self) -> None:
         """What is left of a large body is small, whatever the size of the chunks that it comes in."""

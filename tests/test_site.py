@@ -304,6 +304,32 @@ class BodyTests(SiteCase):
             self.assertLess(len(request.body), 200_000)
             self.assertTrue(b"".join(unfolded(request.body, request.folds)) == body)
 
+    def test_an_image_is_put_where_it_belongs_as_it_comes(self) -> None:
+        """What is read from a socket into its place is checked there, and is the same body as ever."""
+        rest = b'"}}]}]}'
+        for image, status in ((b"QUFB" * 500_000, 200), (b"QUFB" * 400_000 + b"\n" + b"QUFB" * 99_999 + b"QUF", 400)):
+            body = b'{"contents":[{"parts":[{"text":"\xc3\xa9"},{"inlineData":{"data":"' + image + rest
+            client = self.begin(ok())
+            client.ask("POST", PATH, length=len(body))
+            client.send(body[:100_000])
+            at, places = 100_000, 0
+            while at < len(body):
+                place = client.protocol.place()
+                if place is None:
+                    client.send(body[at : at + 50_000])
+                    at += 50_000
+                    continue
+                count = min(len(place), len(body) - at)
+                place[:count] = body[at : at + count]
+                client.protocol.placed(place[:count])
+                at, places = at + count, places + 1
+            self.assertEqual(client.answer().status, status)
+            self.assertGreater(places, 4)
+            self.assertEqual(self.world.ended.bytes_in, len(body))
+            for request in self.world.wire.requests:
+                self.assertLess(len(request.body), 1000)
+                self.assertTrue(b"".join(unfolded(request.body, request.folds)) == body)
+
     def test_a_client_that_leaves_within_its_body_is_499(self) -> None:
         """L1: nothing was told to it."""
         client = self.begin()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable
 from typing import Any, cast
@@ -73,6 +74,22 @@ class Taker(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.reasons.append(reason.type)
+
+
+class Placer(Taker):
+    """Has places of its own for what comes, of these sizes; then none."""
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__()
+        self._sizes = list(sizes)
+        self.parts: list[bytes] = []
+
+    def place(self) -> memoryview | None:
+        return memoryview(bytearray(self._sizes.pop(0))) if self._sizes else None
+
+    def placed(self, part: memoryview) -> None:
+        self.before()
+        self.parts.append(bytes(part))
 
 
 class Leavings:
@@ -157,15 +174,57 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual(len(first.got + second.got), 1)
 
     def connection(self) -> tuple[Taker, socket.socket]:
+        taker = Taker()
+        return taker, self.connected(taker)
+
+    def placing(self, *sizes: int) -> tuple[Placer, socket.socket]:
+        placer = Placer(*sizes)
+        theirs = self.connected(placer)
+        placer.transport.bufferSize = FileDescriptor.bufferSize + 1
+        return placer, theirs
+
+    def connected(self, taker: Taker) -> socket.socket:
         ours, theirs = socket.socketpair()
         self.addCleanup(ours.close)
         self.addCleanup(theirs.close)
         ours.setblocking(False)
-        taker = Taker()
         server = tcp.Server(ours, taker, ("127.0.0.1", 1), cast(Any, None), 0, self.reactor)
         taker.makeConnection(server)
         server.startReading()
-        return taker, theirs
+        return theirs
+
+    def test_what_is_large_is_read_into_the_places_for_it(self) -> None:
+        """One turn fills one after the other; where there is none, what comes is handed over."""
+        placer, theirs = self.placing(3, 4)
+        theirs.send(b"aaabb")
+        self.reactor.doIteration(0)
+        self.assertEqual((placer.parts, placer.got), ([b"aaa", b"bb"], b""))
+        theirs.send(b"c")
+        self.reactor.doIteration(0)
+        self.assertEqual((placer.parts, placer.got), ([b"aaa", b"bb"], b"c"))
+
+    def test_others_have_their_turn_within_what_is_large(self) -> None:
+        """However much is there, one turn reads so much of it, and the next one goes on."""
+        placer, theirs = self.placing(*[turns.AT_A_TIME_BYTES // 4] * 8)
+        theirs.setblocking(False)
+        sent = 0
+        for _ in range(8):
+            with contextlib.suppress(BlockingIOError):
+                sent += theirs.send(bytes(turns.AT_A_TIME_BYTES))
+            before = sum(map(len, placer.parts))
+            self.reactor.doIteration(0)
+            self.assertLessEqual(sum(map(len, placer.parts)) - before, turns.AT_A_TIME_BYTES)
+        self.assertTrue(placer.parts)
+
+    def test_an_end_within_what_is_large_is_told(self) -> None:
+        """A close where there is a place, and a fault in taking what was put there, end that connection alone."""
+        (closed, one), (bad, two) = self.placing(9, 9), self.placing(9, 9)
+        bad.before = self._fail
+        one.close()
+        two.send(b"b")
+        self.reactor.doIteration(0)
+        self.assertEqual((closed.reasons, bad.reasons), ([ConnectionDone], [Fault]))
+        self.assertEqual(len(self.flushLoggedErrors(Fault)), 1)
 
     def test_plain_tcp_is_read_and_its_end_is_told(self) -> None:
         """What is read on the short way is what Twisted's own would have read."""

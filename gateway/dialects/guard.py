@@ -25,10 +25,12 @@ FOLDED_FROM_BYTES = 64 * 1024
 """A body of no more than this is not worth the trouble of taking something out of it."""
 FOLD_BYTES = 1024
 """How long a stretch is at least that is kept apart."""
+_BRACE = ord("}")
 _ESCAPE_BYTES = 16
 """How far behind the beginning of a chunk an escape can still matter that began before it: twelve for a pair."""
 
 _STRING: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
+_TEXT = msgspec.json.Decoder(str)
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _STEPS = bytes.maketrans(b"[{]}", b"\x02\x02\x00\x00")
 
@@ -83,11 +85,18 @@ class Guard:
         if self._fed > self._folded_from and (self._open or len(chunk) >= self._fold_bytes):
             if plain and not self._escaped and b"\\" not in chunk:
                 return self._fold(chunk)
-            if self._in_string:
-                return self._fold_text(chunk)
+            return self._fold_text(chunk) if self._in_string else self._fold_end(chunk)
         self._open = False
         self._nest(chunk)
         return ()
+
+    def goes_on(self, part: memoryview) -> bool:
+        """Take the next bytes where they are but more of the last fold, which need no further look; else say False."""
+        # An open fold ends in plain ASCII, so no character and no escape began before it.  A body ends in a bracket.
+        if not self._open or part[-1] == _BRACE or not _is_plain(part):
+            return False
+        self._fed += len(part)
+        return True
 
     def end(self) -> None:
         """Check what only the end can show; raises GuardError."""
@@ -113,7 +122,9 @@ class Guard:
             return ((start, len(chunk)),) if self._open else ()
         if end - start >= self._fold_bytes and _of_a_string(chunk[:end]):
             folds.append((start, end))
-        self._nest(chunk)
+            self._nest(chunk[end:])
+        else:
+            self._nest(chunk)
         last = chunk.rfind(b'"') + 1
         begins = self._in_string and last > end and len(chunk) - last >= self._fold_bytes
         self._open = begins and _of_a_string(chunk[last:])
@@ -133,7 +144,20 @@ class Guard:
         if apart and _of_a_string(chunk[start:end]):
             self._nest(chunk[end:])
             return ((start, end),)
-        self._nest(chunk[start:])
+        return [(start + first, start + last) for first, last in self._fold_end(chunk[start:])]
+
+    def _fold_end(self, chunk: bytes) -> Sequence[tuple[int, int]]:
+        """Check a chunk; return what is to be kept apart where a long string of ASCII without an escape ends it."""
+        last = chunk.rfind(b'"') + 1
+        self._nest(chunk[:last])
+        end = chunk[last:]
+        self._open = (
+            self._in_string and not self._escaped and len(end) >= self._fold_bytes and last > 0
+            and end.isascii() and b"\\" not in end and _of_a_string(end)
+        )  # fmt: skip
+        if self._open:
+            return ((last, len(chunk)),)
+        self._nest(end)
         return ()
 
     def _nest(self, chunk: bytes) -> None:
@@ -184,6 +208,16 @@ def _of_a_string(text: bytes) -> bool:
     except msgspec.DecodeError:
         return False
     return True
+
+
+def _is_plain(part: memoryview) -> bool:
+    """Say whether a text may stand in a string, and is ASCII without an escape."""
+    try:
+        text = _TEXT.decode(b"".join((b'"', part, b'"')))
+    except msgspec.DecodeError:
+        return False
+    # An escape is longer than what it stands for.
+    return text.isascii() and len(text) == len(part)
 
 
 def _judge(number: bytes) -> None:

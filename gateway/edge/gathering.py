@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.edge.storing import Store
+from gateway.edge.storing import Spare, Store
 from gateway.folding import Folded, mark
 
 SMALL_BYTES = 16 * 1024
@@ -14,9 +14,10 @@ BLOCK_BYTES = 64 * 1024
 class Gathering:
     """Holds the pieces of a body at little more than their size, however small they are."""
 
-    def __init__(self) -> None:
+    def __init__(self, spare: Spare) -> None:
         self._blocks: list[bytes] = []
         self._tail = bytearray()
+        self._spare = spare
         self._store: Store | None = None
         self._folds: list[tuple[int, int]] = []
         """Where in the store each begins and ends."""
@@ -35,19 +36,28 @@ class Gathering:
             at = end
         self._keep(piece[at:])
 
+    def place(self, most: int) -> memoryview | None:
+        """Return where more of the last fold may be put, if nothing has come since; see ``placed``."""
+        return self._store.place(most) if self._open and self._store is not None else None
+
+    def placed(self, count: int) -> None:
+        """Take so many bytes that have been put into the place."""
+        assert self._store is not None
+        self._store.size += count
+        self._folds[-1] = self._folds[-1][0], self._store.size
+
     def take(self) -> Folded:
-        """Return the whole and hold nothing any more."""
+        """Return the whole, once; its folds are good until ``drop``, and as long as somebody has them."""
         self._flush()
-        blocks, store, self._blocks = self._blocks, self._store, []
+        blocks, folds, store = self._blocks, self._folds, self._store
+        self._blocks, self._folds, self._open = [], [], False
         text = blocks[0] if len(blocks) == 1 else b"".join(blocks)
-        if store is None:
-            return Folded(text)
-        folds = tuple(store.between(*fold) for fold in self._folds)
-        self.drop()
-        return Folded(text, folds)
+        return Folded(text) if store is None else Folded(text, tuple(store.between(*fold) for fold in folds))
 
     def drop(self) -> None:
         """Hold nothing any more."""
+        if self._store is not None:
+            self._store.close()
         self._blocks, self._tail, self._store, self._folds, self._open = [], bytearray(), None, [], False
 
     def _keep(self, piece: bytes) -> None:
@@ -64,7 +74,7 @@ class Gathering:
 
     def _fold(self, part: memoryview) -> None:
         if self._store is None:
-            self._store = Store()
+            self._store = Store(self._spare)
         start = self._store.size
         self._store.add(part)
         if self._open:

@@ -20,7 +20,7 @@ from gateway.edge.paced import PacedChannel, Timed
 
 TRAILERS_MOST = 8 * 1024
 """How many bytes of header fields may follow a body."""
-LARGE_BYTES = 1024 * 1024
+LARGE_BYTES = 128 * 1024
 """From which size on a body is read in larger pieces."""
 READ_BYTES = 256 * 1024
 """How large they are at most; Twisted reads a quarter of it."""
@@ -47,6 +47,12 @@ class Turn(Protocol):
 
     def handleContentChunk(self, data: bytes) -> None:
         """Take the next bytes of the body, or let them pass."""
+
+    def place(self, most: int) -> memoryview | None:
+        """Return where the body's next bytes may be put at once, if there is such a place."""
+
+    def placed(self, part: memoryview) -> None:
+        """Take the body's next bytes, which are in the place."""
 
     def refuse(self, error: GatewayError) -> None:
         """Answer now, and let pass what still comes."""
@@ -199,6 +205,20 @@ class ReadingChannel(PacedChannel):
         self.requests.append(request)
         return request
 
+    def place(self) -> memoryview | None:
+        """Return where the next bytes that come may be put at once; see process.turns."""
+        if not self._in_body or self._chunks is not None or self._handlingRequest or self._unread:
+            return None
+        place: memoryview | None = self.requests[-1].place(min(self._left, READ_BYTES))
+        return place
+
+    def placed(self, part: memoryview) -> None:
+        """Take bytes that are in the place."""
+        self._left -= len(part)
+        self.requests[-1].placed(part)
+        if not self._left:
+            self._end_body()
+
     def _read_body(self) -> bool:
         data, self._unread = self._unread, b""
         request: Turn = self.requests[-1]
@@ -217,12 +237,15 @@ class ReadingChannel(PacedChannel):
         if body:
             request.handleContentChunk(body)
         if over:
-            if self._reads_much:
-                self._read_at_most(FileDescriptor.bufferSize)
-            self._in_body = False
-            self._chunks = None
-            self.allContentReceived()
+            self._end_body()
         return True
+
+    def _end_body(self) -> None:
+        if self._reads_much:
+            self._read_at_most(FileDescriptor.bufferSize)
+        self._in_body = False
+        self._chunks = None
+        self.allContentReceived()
 
     def _read_at_most(self, size: int) -> None:
         transport: Any = self.transport

@@ -19,7 +19,7 @@ from twisted.web.resource import IResource
 from gateway.calls import Ended, GatewayError, Headers, Journal, Recorder, Usage
 from gateway.config import Limits
 from gateway.dialects.gemini import summary
-from gateway.dialects.guard import Guard, GuardError
+from gateway.dialects.guard import FOLDED_FROM_BYTES, Guard, GuardError
 from gateway.edge import errors
 from gateway.edge.answering import NO_ARGS, Answering, Answers
 from gateway.edge.channel import GatewayChannel
@@ -30,6 +30,7 @@ from gateway.edge.keys import carried
 from gateway.edge.origins import NO_BROWSER, Browser
 from gateway.edge.proxies import NO_PROXIES
 from gateway.edge.room import Room
+from gateway.edge.storing import Spare
 from gateway.folding import Folded
 from gateway.keys.holders import Holder
 from gateway.keys.meters import Meters
@@ -50,6 +51,7 @@ class House(Answers, Protocol):
     limits: Limits
     room: Room
     meters: Meters
+    spare: Spare
     guesses: Guesses
     recorder: Recorder
     contexts: Contexts | None
@@ -101,7 +103,7 @@ class GatewayRequest(Answering):
         super().__init__(channel)
         site: Any = channel.site
         self.gateway = site
-        self._gathered = Gathering()
+        self._gathered = Gathering(site.spare)
 
     def begin(self, method: bytes, target: bytes, version: bytes, named: Mapping[bytes, Sequence[bytes]]) -> None:
         """Take the head, when it is complete and nothing was decided; ``named`` has its fields by lower-case name."""
@@ -151,7 +153,7 @@ class GatewayRequest(Answering):
             _log.failure("request {id} failed at the gate", id=self.journal.request_id)
             self.refuse(errors.internal(self.journal.request_id))
         else:
-            self._admit(admitted)
+            self._admit(admitted, length)
 
     def _head(self, length: int | None) -> Head:
         values = self.named.get
@@ -184,7 +186,7 @@ class GatewayRequest(Answering):
         wrong = self.gateway.guesses.failed(self.journal.peer, len(set(head.keys)), self.journal.started)
         return wrong or error
 
-    def _admit(self, admitted: Admitted) -> None:
+    def _admit(self, admitted: Admitted, length: int | None) -> None:
         self.key_id = admitted.key_id
         if admitted.holder is not None:
             self.holder = admitted.holder
@@ -195,12 +197,11 @@ class GatewayRequest(Answering):
         if admitted.settled is not None:
             self._settled = admitted.settled
         if self.method == b"POST":
-            self._guard = Guard()
+            self._guard = Guard(folded_from=0 if (length or 0) > FOLDED_FROM_BYTES else FOLDED_FROM_BYTES)
 
     def refuse(self, error: GatewayError) -> None:
         """Answer now and take no more of the body; the connection closes when the client is through."""
         self.refused = True
-        self._gathered.drop()
         self._give_back()
         self._discarded_to = self.received + self.limits.body
         self.channel.persistent = 0
@@ -238,6 +239,25 @@ class GatewayRequest(Answering):
             else:
                 self._gathered.add(data, folds)
 
+    def place(self, most: int) -> memoryview | None:
+        """Return where the body's next bytes may be put at once, if there is such a place; see ``placed``."""
+        return None if self.refused else self._gathered.place(most)
+
+    def placed(self, part: memoryview) -> None:
+        """Take the body's next bytes, which are in the place."""
+        count = len(part)
+        if self._guard is None or not self._guard.goes_on(part):
+            self.handleContentChunk(bytes(part))
+            return
+        self.received += count
+        try:
+            self.gateway.room.take(count)
+        except GatewayError as error:
+            self.refuse(error)
+            return
+        self._held += count
+        self._gathered.placed(count)
+
     def _refuse_text(self, problem: GuardError) -> None:
         self.refuse(GatewayError(400, "INVALID_ARGUMENT", "BODY_NOT_JSON", str(problem)))
 
@@ -266,6 +286,7 @@ class GatewayRequest(Answering):
         self._streaming = True
 
     def _give_back(self) -> None:
+        self._gathered.drop()
         self.gateway.room.give(self._held)
         self._held = 0
         if self._streaming:

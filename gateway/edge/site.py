@@ -20,6 +20,7 @@ from gateway.edge.pace import Paces
 from gateway.edge.paced import Rounds
 from gateway.edge.request import GatewayRequest
 from gateway.edge.room import Room, overloaded
+from gateway.edge.storing import Spare
 from gateway.keys.meters import Meters
 from gateway.tracecontext import Contexts
 
@@ -58,6 +59,7 @@ class GatewaySite(server.Site):
         self.paces = Paces(timeouts.head, timeouts.body, limits.body_rate, timeouts.keep_alive, timeouts.write)
         self.room = Room(limits)
         self.meters = meters or Meters(limits, clock.seconds)
+        self.spare = Spare(clock)
         self.guesses = Guesses()
         self.rounds = Rounds(clock)
         self._overflow = Overflow(clock, lambda: whole_answer(_FULL, new_id()))

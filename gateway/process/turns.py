@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Protocol
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.tcp import Client, Server
 from twisted.logger import Logger
@@ -22,6 +23,11 @@ from twisted.logger import Logger
 _PLAIN: Final = (Server, Client)
 _IN: Final = 1
 """EPOLLIN, by itself."""
+
+_USUAL_BYTES: Final = FileDescriptor.bufferSize
+"""Who has set another size reads something large."""
+AT_A_TIME_BYTES: Final = 1024 * 1024
+"""How much of it is read in one turn: a millisecond's work."""
 
 _PARTS: Final = (
     "_poller",
@@ -105,6 +111,10 @@ def turn(reactor: Any, let_out: Callable[[], object], timeout: float | None) -> 
 
 def _read(connection: Any) -> Exception | None:
     """Read a TCP connection once; return why it is over, if it is.  See twisted.internet.tcp.Connection.doRead."""
+    if connection.bufferSize > _USUAL_BYTES:
+        place = getattr(connection.protocol, "place", _nowhere)()
+        if place is not None:
+            return _fill(connection, place)
     try:
         data = connection.socket.recv(connection.bufferSize)
     except BlockingIOError:
@@ -118,4 +128,33 @@ def _read(connection: Any) -> Exception | None:
     except Exception as error:
         _log.failure("a connection's bytes could not be taken")
         return error
+    return None
+
+
+def _nowhere() -> None:
+    return None
+
+
+def _fill(connection: Any, place: memoryview | None) -> Exception | None:
+    """Read into the places that a protocol has for what comes, as long as more is there and others can wait."""
+    left = AT_A_TIME_BYTES
+    while place is not None and left > 0:
+        try:
+            count = connection.socket.recv_into(place)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        if not count:
+            return CONNECTION_DONE
+        whole = count == len(place)
+        try:
+            connection.protocol.placed(place if whole else place[:count])
+            if not whole:
+                return None
+            place = connection.protocol.place()
+        except Exception as error:
+            _log.failure("a connection's bytes could not be taken")
+            return error
+        left -= count
     return None

@@ -140,7 +140,7 @@ class Connection(TwistedProtocol):
         elif type(body) is WholeBody and body.length <= PIECE_BYTES:
             eager.write(transport, job.head + body.data)
         else:
-            transport.write(job.head)
+            eager.write(transport, job.head)
             self._sending = Sending(body, transport, self._body_sent)
             self._sending.start()
 

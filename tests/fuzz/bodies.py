@@ -6,11 +6,14 @@ import json
 import math
 from typing import Any
 
+from twisted.internet.task import Clock
+
 from gateway.calls import Call, Credential, GatewayError, HttpRequest, Secret
 from gateway.config.values import EnvelopeConfig, UpstreamConfig
 from gateway.dialects import gemini
 from gateway.dialects.guard import DEPTH_LIMIT, NUMBER_MOST, Guard, GuardError
 from gateway.edge.gathering import Gathering
+from gateway.edge.storing import Spare
 from gateway.folding import Folded
 from gateway.upstreams.codeassist import PROFILES
 from gateway.upstreams.kinds import build
@@ -79,7 +82,7 @@ def one_input(data: bytes) -> None:
 
 def guarded(pieces: list[bytes]) -> Folded | None:
     """Return the body with all apart from it that may be, or None where the guard refuses it."""
-    guard, gathering = Guard(DEPTH_LIMIT, 0, 1), Gathering()
+    guard, gathering = Guard(DEPTH_LIMIT, 0, 1), Gathering(Spare(Clock()))
     try:
         for piece in pieces:
             gathering.add(piece, guard.feed(piece))
