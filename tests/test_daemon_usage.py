@@ -218,7 +218,7 @@ class FaultTests(UsageCase):
         self.assertEqual(self.aside.read_bytes(), content)
 
     async def test_a_newer_versions_file_ends_the_start_with_one_sentence(self) -> None:
-        """P12: and is left alone."""
+        """And is left alone."""
         await self.begin()
         await self.ends_well()
         db = sqlite3.connect(self.file)

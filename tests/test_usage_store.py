@@ -195,7 +195,7 @@ class ForgettingTests(StoreCase):
 
 
 class VersionTests(StoreCase):
-    """P12: another version's file."""
+    """Another version's file."""
 
     def version(self, number: int) -> None:
         db = sqlite3.connect(self.path)

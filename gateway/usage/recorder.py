@@ -37,11 +37,11 @@ class UsageRecorder:
             at = last + 1
         self._last = at
         usage, first = event.usage, journal.first_byte
+        prompt: int | None
         if usage is None:
-            tokens: tuple[int | None, ...] = (None, None, None, None)
-            micros = None
+            prompt = candidates = thoughts = cached = micros = None
         else:
-            tokens = (usage.prompt, usage.candidates, usage.thoughts, usage.cached)
+            prompt, candidates, thoughts, cached = usage.prompt, usage.candidates, usage.thoughts, usage.cached
             micros = self.prices.cost(journal.model, usage, now)
         self._put(
             (
@@ -62,7 +62,10 @@ class UsageRecorder:
                 event.seconds,
                 event.bytes_in,
                 event.bytes_out,
-                *tokens,
+                prompt,
+                candidates,
+                thoughts,
+                cached,
                 event.finish_reason,
                 micros,
             )

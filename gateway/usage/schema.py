@@ -82,10 +82,13 @@ def creation() -> list[str]:
     return statements
 
 
-def batch() -> str:
-    """Return the statement that makes the place for the rows of one transaction."""
+def places() -> list[str]:
+    """Return the statements that make the places for the rows of one transaction, and for their sums by hour."""
     columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
-    return f"CREATE TEMP TABLE batch ({columns})"
+    return [
+        f"CREATE TEMP TABLE batch ({columns})",
+        f"CREATE TEMP TABLE sums (at, {', '.join((*KINDS, *MEASURES))})",
+    ]
 
 
 def insertion(count: int) -> str:
@@ -96,15 +99,20 @@ def insertion(count: int) -> str:
 
 def keeping() -> list[str]:
     """Return the statements that add what is there to the tables, and clear it."""
-    statements = ["INSERT INTO main.requests SELECT * FROM temp.batch"]
-    kinds = ", ".join(MODEL_OF_ROW if kind == "model" else kind for kind in KINDS)
-    names = ", ".join(("at", *KINDS, *MEASURES))
+    kinds, names = ", ".join(KINDS), ", ".join(MEASURES)
+    kinds_of_row = ", ".join(MODEL_OF_ROW if kind == "model" else kind for kind in KINDS)
     more = ", ".join(f"{name} = {name} + excluded.{name}" for name in MEASURES)
-    for table, seconds in ROLLUPS.items():
-        # `WHERE true` tells the upsert from a join: https://sqlite.org/lang_upsert.html#parsing_ambiguity.
-        statements.append(
-            f"INSERT INTO main.{table} ({names}) SELECT id / {seconds * MICROSECONDS} * {seconds}, {kinds},"  # noqa: S608
-            f" {', '.join(MEASURES.values())} FROM temp.batch WHERE true GROUP BY 1, 2, 3, 4, 5"
-            f" ON CONFLICT DO UPDATE SET {more}"
-        )
-    return [*statements, "DELETE FROM temp.batch"]
+    added = ", ".join(f"sum({name})" for name in MEASURES)
+    statements = [
+        "INSERT INTO main.requests SELECT * FROM temp.batch",
+        f"INSERT INTO temp.sums SELECT id / {HOUR * MICROSECONDS} * {HOUR}, {kinds_of_row},"  # noqa: S608
+        f" {', '.join(MEASURES.values())} FROM temp.batch GROUP BY 1, 2, 3, 4, 5",
+    ]
+    # `WHERE true` tells the upsert from a join: https://sqlite.org/lang_upsert.html#parsing_ambiguity.
+    statements += [
+        f"INSERT INTO main.{table} (at, {kinds}, {names})"  # noqa: S608
+        f" SELECT at / {seconds} * {seconds}, {kinds}, {added} FROM temp.sums WHERE true GROUP BY 1, 2, 3, 4, 5"
+        f" ON CONFLICT DO UPDATE SET {more}"
+        for table, seconds in ROLLUPS.items()
+    ]
+    return [*statements, "DELETE FROM temp.batch", "DELETE FROM temp.sums"]

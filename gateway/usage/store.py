@@ -13,7 +13,7 @@ from typing import Any
 
 from gateway.accounts.guards import GUARDED, allows_more, is_strangers
 from gateway.config.tariff import UsageConfig
-from gateway.usage.schema import APPLICATION, MICROSECONDS, ROLLUPS, SCHEMA, batch, creation, insertion, keeping
+from gateway.usage.schema import APPLICATION, MICROSECONDS, ROLLUPS, SCHEMA, creation, insertion, keeping, places
 
 BUSY_SECONDS = 2.0
 """How long another process's lock is waited for."""
@@ -26,6 +26,8 @@ VACUUM_PAGES = 1000
 SIZES = (256, 64, 16, 4, 1)
 """How many rows one statement takes: the interpreter is handed over between two of them, and whoever wants it back
 may have to wait for it."""
+KEEPING = keeping()
+INSERTIONS = {size: insertion(size) for size in SIZES}
 FILES = ("", "-wal", "-shm")
 """The ends of the names that belong to a database."""
 
@@ -106,7 +108,7 @@ class Store:
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute("PRAGMA journal_size_limit = 16777216")
         db.execute("PRAGMA temp_store = MEMORY")
-        db.execute("PRAGMA cache_size = -1024")
+        db.execute("PRAGMA cache_size = -512")
         if empty:
             with _transaction(db, "EXCLUSIVE"):
                 for statement in creation():
@@ -115,7 +117,8 @@ class Store:
                 db.execute(f"PRAGMA user_version = {SCHEMA}")
         elif schema < SCHEMA:
             self._migrate(db, schema)
-        db.execute(batch())
+        for statement in places():
+            db.execute(statement)
 
     def _migrate(self, db: sqlite3.Connection, schema: int) -> None:
         if schema not in self._migrations:
@@ -193,9 +196,9 @@ def _put(db: sqlite3.Connection, rows: Sequence[Row]) -> None:
         at = 0
         for size in SIZES:
             while len(rows) - at >= size:
-                db.execute(insertion(size), [*chain.from_iterable(rows[at : at + size])])
+                db.execute(INSERTIONS[size], [*chain.from_iterable(rows[at : at + size])])
                 at += size
-        for statement in keeping():
+        for statement in KEEPING:
             db.execute(statement)
 
 

@@ -17,11 +17,11 @@ EVERY_SECONDS = 1.0
 PRUNE_SECONDS = 60.0
 TELL_SECONDS = 60.0
 """The log is told of losses this often at most."""
-HURRY_ROWS = 2_000
+HURRY_ROWS = 1_000
 """A batch of so many is not waited for any longer."""
 QUEUE_MOST = 20_000
 """So many rows wait at most, some 15 MB."""
-BATCH_MOST = 4_000
+BATCH_MOST = 1_000
 """So many are written in one transaction."""
 
 Tell = Callable[[bool, str], None]
