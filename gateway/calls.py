@@ -82,8 +82,7 @@ class Framing(enum.Enum):
     ARRAY = "array"
 
 
-@attrs.frozen(slots=False)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One request of a client's, understood and validated, not yet given a credential."""
 
     request_id: str
@@ -93,7 +92,7 @@ class Call:
     """The resolved model id, without ``models/``; aliases are already applied."""
     requested_model: str
     """The id as the client wrote it."""
-    body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
+    body: bytes
     """The client's JSON object: checked, never re-encoded.  Of a large one without ``folds``; see folding.py."""
     session: str
     """The session fingerprint; empty where the request belongs to none."""
@@ -105,14 +104,15 @@ class Call:
     """What the client allows for the whole call (``X-Server-Timeout``)."""
     fixed: str | None = None
     """The label of the one credential that may serve it, where the operator says so."""
-    folds: Folds = attrs.field(default=(), repr=False)
-    members: Mapping[str, msgspec.Raw] | None = attrs.field(default=None, eq=False, repr=False)
+    folds: Folds = ()
+    members: Mapping[str, msgspec.Raw] | None = None
     """Those of ``body``, where it has been taken apart already: a large one takes a while."""
 
-    streams: bool = attrs.field(
-        init=False, repr=False, default=attrs.Factory(lambda call: call.framing is not Framing.UNARY, takes_self=True)
-    )
+    streams = property(lambda self: self.framing is not Framing.UNARY)
     """Whether the answer is a stream of events."""
+
+    def __repr__(self) -> str:
+        return f"Call({self.request_id!r}, {self.verb!r}, {self.model!r}, body=<{len(self.body)} bytes>)"
 
 
 @attrs.frozen

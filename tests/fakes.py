@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
+import msgspec
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
@@ -304,7 +305,7 @@ def member(
 def call(**changes: Any) -> Call:
     """A unary call, with changes."""
     base = Call("request-1", "generateContent", "gemini-2.5-flash", "gemini-2.5-flash", BODY, "")
-    changed: Call = attrs.evolve(base, **changes)
+    changed: Call = msgspec.structs.replace(base, **changes)
     return changed
 
 

@@ -18,12 +18,12 @@ _ask = Asker.ask
 _judge = Gate.judge
 
 
-async def ask(self: Asker, call: Any, member: Any, request: Any, seconds: float, uses: Any) -> Any:
+async def ask(self: Asker, call: Any, member: Any, request: Any, *more: Any) -> Any:
     """Fail in the middle of the way."""
     if b"BREAK" in call.body:
         prompt, headers = call.body, request.headers
         raise ZeroDivisionError(call, member.credential, request, len(prompt), len(headers))
-    return await _ask(self, call, member, request, seconds, uses)
+    return await _ask(self, call, member, request, *more)
 
 
 def judge(self: Gate, head: Head) -> Admitted:

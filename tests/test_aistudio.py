@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import attrs
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -28,7 +27,7 @@ ODD = (
 
 
 def call(body: bytes = ODD, verb: str = "generateContent", **changes: object) -> Call:
-    return attrs.evolve(Call("id", verb, "m", "m", body, ""), **changes)
+    return msgspec.structs.replace(Call("id", verb, "m", "m", body, ""), **changes)
 
 
 class PrepareTests(SynchronousTestCase):

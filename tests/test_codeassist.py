@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-import attrs
+import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway import splice
@@ -25,7 +25,7 @@ VALUE = (
 
 
 def prepared(body: bytes, envelope: EnvelopeConfig | None = None, **changes: object) -> HttpRequest:
-    call = attrs.evolve(Call("req-1", "generateContent", "m", "m", body, ""), **changes)
+    call = msgspec.structs.replace(Call("req-1", "generateContent", "m", "m", body, ""), **changes)
     upstream = CodeAssist(UpstreamConfig("accounts", "codeassist", (BASE,), envelope=envelope))
     return upstream.prepare(call, BASE, WHO, TOKEN)
 

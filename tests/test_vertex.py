@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import attrs
+import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway import splice
@@ -28,7 +29,7 @@ ODD = (
 
 
 def call(body: bytes = ODD, verb: str = "generateContent", **changes: Any) -> Call:
-    return attrs.evolve(Call("id", verb, "m", "m", body, ""), **changes)
+    return msgspec.structs.replace(Call("id", verb, "m", "m", body, ""), **changes)
 
 
 def sent(body: bytes, verb: str = "generateContent") -> bytes:
