@@ -22,6 +22,8 @@ ONE_PIECE_BYTES = 64 * 1024
 NO_FIELDS: Mapping[bytes, Sequence[bytes]] = {}
 NO_ARGS: dict[Any, Any] = {}
 """Those of a target without a query; nobody changes them."""
+STREAMING_ARGS: dict[Any, Any] = {b"alt": [b"sse"]}
+"""Those of what SDKs ask for streams with; nobody changes them."""
 
 
 class Cancellable(Protocol):
@@ -130,7 +132,7 @@ class Answering(server.Request):
             if data and not self._bodyless:
                 self.sentLength += len(data)
                 # As `chunk` does it and the channel writes it, for each event of a stream.
-                eager.write(self.transport, b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
+                eager.write(self.channel.transport, b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
             return
         self.startedWriting = 1
         version, fields = self.clientproto, self._fields

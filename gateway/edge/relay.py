@@ -22,6 +22,7 @@ from gateway.upstreams.exchange import WireError
 CUT_SECONDS = 15.0
 """How long a client has to read the rest of a broken stream before its connection is reset."""
 
+_USAGE = b'"usageMetadata"'
 _log = Logger()
 
 
@@ -114,7 +115,11 @@ class Relay:
                 else:
                     self._break(events[:at], shown, "UPSTREAM_ERROR_EVENT")
                 return
-        self._heed_usage(events)
+        last = events[-1].data
+        if _USAGE in last:
+            self._request.last_usage = last
+        else:
+            self._heed_usage(events)
         data = self._encoder.encode(events)
         if data:
             self._request.write(data)
@@ -146,7 +151,7 @@ class Relay:
 
     def _heed_usage(self, events: list[Event]) -> None:
         for event in reversed(events):
-            if b'"usageMetadata"' in event.data:
+            if _USAGE in event.data:
                 self._request.last_usage = event.data
                 break
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web import http
+from twisted.web.http import parse_qs
 from twisted.web.resource import IResource
 
 from gateway.calls import Ended, GatewayError, Headers, Journal, Recorder, Usage
@@ -21,7 +21,7 @@ from gateway.config import Limits
 from gateway.dialects.gemini import summary
 from gateway.dialects.guard import FOLDED_FROM_BYTES, Guard, GuardError
 from gateway.edge import errors
-from gateway.edge.answering import NO_ARGS, Answering, Answers
+from gateway.edge.answering import NO_ARGS, STREAMING_ARGS, Answering, Answers
 from gateway.edge.channel import GatewayChannel
 from gateway.edge.gate import KEY_INVALID, Admitted, Gate, Head
 from gateway.edge.gathering import Gathering
@@ -119,7 +119,7 @@ class GatewayRequest(Answering):
             origin_form = b"/" + rest
         self.path, _, query = origin_form.partition(b"?")
         if query:
-            self.args = http.parse_qs(query, True)
+            self.args = STREAMING_ARGS if query == b"alt=sse" else parse_qs(query, True)
         proxies, peer = self.gate.proxies, self.channel.peer_name
         if proxies is not NO_PROXIES:
             peer = proxies.client(peer, named.get(b"x-forwarded-for", ()))

@@ -21,6 +21,8 @@ from twisted.internet.tcp import Client, Server
 from twisted.logger import Logger
 
 _PLAIN: Final = (Server, Client)
+AT_A_TIME: Final = 256
+"""How many connections are told of at a time: room for all is made anew for each wait, and thousands take a while."""
 _IN: Final = 1
 """EPOLLIN, by itself."""
 
@@ -84,7 +86,7 @@ def turn(reactor: Any, let_out: Callable[[], object], timeout: float | None) -> 
     selectables, work, poll = reactor._selectables, reactor._doReadOrWrite, reactor._poller.poll
     while True:
         let_out()
-        for descriptor, event in poll(-1 if timeout is None else timeout, len(selectables)):
+        for descriptor, event in poll(-1 if timeout is None else timeout, AT_A_TIME):
             selectable = selectables.get(descriptor)
             # One that was ready may be gone by its turn.
             if selectable is None:

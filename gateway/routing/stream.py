@@ -66,9 +66,11 @@ class EventStream:
         """
         waiting: Deferred[Event] = Deferred(lambda _: self.abort())
         self._first = waiting
-        self._arm(seconds, "timeout-first-byte")
         try:
             self._exchange.deliver(self)
+            if self._first is not None:
+                # Most first events come with the answer's head, and are not waited for.
+                self._arm(seconds, "timeout-first-byte")
             return await waiting
         except BaseException:
             self.abort()
