@@ -69,9 +69,9 @@ setup(
             "google-auth[requests]>=2.39",
         ],
         "otel": [
-            # 1.35: the first whose exporter gives up when told to, and whose time limit holds for all its tries.
-            "opentelemetry-sdk>=1.35",
-            "opentelemetry-exporter-otlp-proto-http>=1.35",
+            # 1.36: the first whose exporter gives up its tries when it is told to end.
+            "opentelemetry-sdk>=1.36",
+            "opentelemetry-exporter-otlp-proto-http>=1.36",
         ],
         "test": [
             # 6.100: explicit stateful and settings APIs that the suite uses.
@@ -85,8 +85,8 @@ setup(
             # As in `adc`: two tests run the library itself, and are skipped without it.
             "google-auth[requests]>=2.39",
             # As in `otel`: what is sent is read with its own protocol buffers.
-            "opentelemetry-sdk>=1.35",
-            "opentelemetry-exporter-otlp-proto-http>=1.35",
+            "opentelemetry-sdk>=1.36",
+            "opentelemetry-exporter-otlp-proto-http>=1.36",
         ],
         "fuzz": [
             # 3.0: wheels for CPython 3.11 and later; on Linux alone, so it is no part of `develop`.

@@ -105,6 +105,11 @@ class ScrapeTests(WatchCase):
         self.addCleanup(child.signal, "TERM")
         server = Prometheus(child, port)
         await server.started()
+        deadline = reactor.seconds() + DEADLINE_SECONDS
+        # It answers before it has read its rules.
+        while (await server.ask("/-/ready")).status != 200:
+            self.assertLess(reactor.seconds(), deadline, server.printed)
+            await deferLater(reactor, 0.1)
         return server
 
     async def test_page_is_scraped_and_everything_named_is_there(self) -> None:
