@@ -18,6 +18,8 @@ from gateway.accounts.ledger import Ledger
 from gateway.accounts.sealing import Seal
 from gateway.accounts.store import load
 from gateway.calls import Secret
+from gateway.keys.bookfile import BookFile
+from gateway.keys.holders import Key
 from tests.clients.environments import REPOSITORY
 
 KEY = "00" * 32
@@ -40,12 +42,21 @@ from gateway.accounts.ledger import Ledger
 Ledger(Path(sys.argv[1])).save({"state": "new"})
 """
 
+SAVE_KEYS = """
+import sys
+from pathlib import Path
+from gateway.keys.bookfile import BookFile
+from gateway.keys.holders import Key
+BookFile(Path(sys.argv[1])).save([Key("key-1", "new", bytes(32), 1.0)])
+"""
+
 STRACE = shutil.which("strace") or ""
 
 
 def traced(program: str, directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run a program that saves into a directory; its calls that have to do with these files are traced."""
-    names = (".", "a.json", ".a.json.new", "standing.json", ".standing.json.new")
+    files = ("a.json", "standing.json", "keys.json")
+    names = (".", *files, *(f".{name}.new" for name in files))
     paths = [option for name in names for option in ("-P", str(directory / name))]
     return subprocess.run(
         [STRACE, "-f", "-qq", "-o", str(directory.parent / "trace"), *paths, *options,
@@ -175,6 +186,26 @@ if may_trace():
             self.check_kills()
 
         def test_error_at_each_step_leaves_the_old_or_the_new_standings(self) -> None:
+            """P6: a full, broken or read-only disk."""
+            self.check_errors()
+
+    class KeysTests(SaveCase):
+        """The client keys."""
+
+        program = SAVE_KEYS
+
+        def save_old(self) -> None:
+            BookFile(self.directory).save([Key("key-1", "old", bytes(32), 1.0)])
+
+        def found(self) -> str:
+            (key,) = BookFile(self.directory).load()
+            return key.name
+
+        def test_kill_at_each_step_leaves_the_old_or_the_new_keys(self) -> None:
+            """P5: never neither, never half of them; and the next save succeeds over what was left."""
+            self.check_kills()
+
+        def test_error_at_each_step_leaves_the_old_or_the_new_keys(self) -> None:
             """P6: a full, broken or read-only disk."""
             self.check_errors()
 

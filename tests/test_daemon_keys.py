@@ -70,6 +70,29 @@ class CommandTests(KeysCase):
         self.assertEqual((self.state / "keys.json").stat().st_mode & 0o777, 0o600)
 
 
+class RestartTests(KeysCase):
+    async def test_what_was_used_counts_after_a_restart(self) -> None:
+        """Requests, tokens and money of the month, from what is written down: a key at its limit stays there."""
+        await self.prepare()
+        key, _ = await self.made("team", "--budget-per-month", "0.000001")
+        headers = (("x-goog-api-key", key),)
+        daemon = await self.daemon()
+        answer = await daemon.ask(GENERATE, prompt(), headers)
+        self.assertEqual(answer.status, 200)
+        counts = answer.json["usageMetadata"]
+        refused = await daemon.ask(GENERATE, prompt(), headers)
+        self.assertEqual((refused.status, refused.reasons[0]), (429, "KEY_BUDGET_PER_MONTH_EXCEEDED"))
+        before = (await self.own(daemon, key))["usage"]["month"]
+        self.assertEqual((before["requests"], before["tokens"]), (2, counts["totalTokenCount"]))
+        self.assertGreater(before["micros"], 1)
+        await self.stopped(daemon)
+        self.assertEqual(json.loads(await self.keys("show", "team", "--json"))["key"]["usage"]["month"], before)
+        daemon = await self.daemon()
+        self.assertEqual((await self.own(daemon, key))["usage"]["month"], before)
+        refused = await daemon.ask(GENERATE, prompt(), headers)
+        self.assertEqual((refused.status, refused.reasons[0]), (429, "KEY_BUDGET_PER_MONTH_EXCEEDED"))
+
+
 class ExactTests(KeysCase):
     async def opened(self, daemon: Server, key: str) -> list[Connection]:
         """Send the heads of many requests at once, whose bodies are to come."""

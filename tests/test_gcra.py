@@ -51,10 +51,10 @@ class GcraTests(SynchronousTestCase):
         """And the next one exactly when it was told."""
         gcra, passed = Gcra(limit, MINUTE), 0
         for _ in range(limit + 50):
-            if gcra.admits(now):
-                gcra.take(now)
-                passed += 1
-        self.assertEqual(passed, limit)
+            admitted = gcra.admits(now)
+            self.assertEqual(gcra.passes(now), admitted)
+            passed += admitted
+        self.assertEqual((passed, gcra.used(now)), (limit, limit))
         wait = gcra.wait(now)
         self.assertEqual((gcra.admits(now + wait - 1), gcra.admits(now + wait)), (False, True))
 

@@ -267,7 +267,7 @@ class BookTests(BookCase):
     def test_a_rotated_key_has_the_same_id_and_another_secret(self) -> None:
         """Without a grace the old secret ends at once, with one when that is over; what was used stays."""
         row, first = self.create()
-        self.book.meters.charge(row["id"], "m", None, 0.0)
+        self.book.meters.charge(self.book.meters.meter(row["id"]), "m", None, 0.0)
         rotated, second = self.successResultOf(self.book.rotate("team"))
         self.assertEqual((rotated["id"], rotated["usage"]["day"]["requests"]), (row["id"], 1))
         self.assertEqual((self.knows(first), self.knows(second.encode())), (False, True))

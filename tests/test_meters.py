@@ -16,6 +16,8 @@ from gateway.edge import errors
 from gateway.keys import accounting
 from gateway.keys.grants import Grant
 from gateway.keys.meters import Meters, day_of, month_of
+from gateway.keys.refusals import LIMITS
+from gateway.operations.exposition import KEY_REASONS
 from gateway.usage.spending import Spent
 
 NOW = 1_795_680_000.0
@@ -76,10 +78,10 @@ class ExactTests(MeterCase):
         """And never for more than there are."""
         self.have(concurrent=2)
         self.assertEqual(self.let_in(5), 2)
-        self.meters.leave("key")
+        self.meters.meter("key").left()
         self.assertEqual(self.let_in(5), 1)
-        for _ in range(5):
-            self.meters.leave("key")
+        for _ in range(2):
+            self.meters.meter("key").left()
         self.assertEqual(self.let_in(5), 2)
 
 
@@ -104,16 +106,16 @@ class RefusalTests(MeterCase):
         self.have(tokens_per_minute=100)
         self.assertEqual(self.let_in(3), 3)
         for _ in range(3):
-            self.meters.charge("key", "m", USAGE, 0.0)
+            self.meters.charge(self.meters.meter("key"), "m", USAGE, 0.0)
         self.is_over("KEY_TOKENS_PER_MINUTE_EXCEEDED", "tokens_per_minute", "100", 120.6, "2026-11-26T08:02:01Z")
         self.assertEqual((self.let_in(1, 120.59), self.let_in(1, 120.61)), (0, 1))
 
     def test_tokens_a_day(self) -> None:
         """They are back at midnight UTC."""
         self.have(tokens_per_day=200)
-        self.meters.charge("key", "m", USAGE, 0.0)
+        self.meters.charge(self.meters.meter("key"), "m", USAGE, 0.0)
         self.assertEqual(self.let_in(1), 1)
-        self.meters.charge("key", "m", USAGE, 0.0)
+        self.meters.charge(self.meters.meter("key"), "m", USAGE, 0.0)
         self.is_over("KEY_TOKENS_PER_DAY_EXCEEDED", "tokens_per_day", "200", DAY_LEFT, "2026-11-27T00:00:00Z")
         self.wall += DAY_LEFT - 1
         self.assertEqual(self.let_in(1), 0)
@@ -123,24 +125,29 @@ class RefusalTests(MeterCase):
     def test_money_a_day_and_a_month(self) -> None:
         """What frees last is told first; tokens without a known price cost nothing."""
         self.have(micros_per_day=400, micros_per_month=500)
-        self.meters.charge("key", "free", USAGE, 0.0)
-        self.meters.charge("key", "priced", USAGE, 0.0)
+        self.meters.charge(self.meters.meter("key"), "free", USAGE, 0.0)
+        self.meters.charge(self.meters.meter("key"), "priced", USAGE, 0.0)
         self.assertEqual(self.let_in(1), 1)
-        self.meters.charge("key", "priced", USAGE, 0.0)
+        self.meters.charge(self.meters.meter("key"), "priced", USAGE, 0.0)
         self.is_over("KEY_BUDGET_PER_DAY_EXCEEDED", "micros_per_day", "$0.0004", DAY_LEFT, "2026-11-27T00:00:00Z")
         self.wall += DAY_LEFT
         self.assertEqual(self.let_in(1), 1)
-        self.meters.charge("key", "priced", USAGE, 0.0)
+        self.meters.charge(self.meters.meter("key"), "priced", USAGE, 0.0)
         self.is_over("KEY_BUDGET_PER_MONTH_EXCEEDED", "micros_per_month", "$0.0005", MONTH_LEFT - DAY_LEFT,
                      "2026-12-01T00:00:00Z")  # fmt: skip
         self.wall = NOW + MONTH_LEFT
         self.assertEqual(self.let_in(1), 1)
 
+    def test_every_limit_has_a_reason_by_which_refusals_are_counted(self) -> None:
+        """agw_key_refusals_total tells them apart; and a quota's name, which is one of its own too."""
+        self.assertTrue(all(one.reason.startswith(KEY_REASONS) for one in LIMITS.values()))
+        self.assertEqual(len({one.reason for one in LIMITS.values()} | {one.quota for one in LIMITS.values()}), 12)
+
     def test_a_refusal_is_googles_object(self) -> None:
         """ErrorInfo, RetryInfo and a QuotaFailure that has every limit at which the key is."""
         self.have(requests_per_minute=1, tokens_per_day=1)
         self.let_in(1)
-        self.meters.charge("key", "m", USAGE, 0.0)
+        self.meters.charge(self.meters.meter("key"), "m", USAGE, 0.0)
         error = self.refusal()
         self.assertEqual(error.reason, "KEY_TOKENS_PER_DAY_EXCEEDED")
         body = errors.body(error).decode()
@@ -191,7 +198,7 @@ class WindowTests(MeterCase):
         """A machine that started with a wrong date."""
         self.wall = NOW + 12 * 365 * 86400
         self.have(tokens_per_day=1)
-        self.meters.charge("key", "m", USAGE, 0.0)
+        self.meters.charge(self.meters.meter("key"), "m", USAGE, 0.0)
         self.assertEqual(self.let_in(1), 0)
         self.wall = NOW
         self.assertEqual(self.let_in(1), 1)
@@ -212,7 +219,7 @@ class WindowTests(MeterCase):
         self.assertEqual({one["limit"]: (one["used"], one["left"]) for one in told["limits"]},
                          {"tokens_per_day": (150, 50), "micros_per_month": (400, 1)})  # fmt: skip
         self.assertEqual((told["usage"]["day"]["requests"], told["usage"]["month"]["tokens"]), (3, 900))
-        self.meters.charge("key", "m", USAGE, 0.0)
+        self.meters.charge(self.meters.meter("key"), "m", USAGE, 0.0)
         self.is_over("KEY_TOKENS_PER_DAY_EXCEEDED", "tokens_per_day", "200", DAY_LEFT, "2026-11-27T00:00:00Z")
 
 
@@ -223,7 +230,7 @@ class OwnTests(MeterCase):
             concurrent=5, requests_per_minute=4, tokens_per_minute=1000, tokens_per_day=10_000, micros_per_day=500
         )
         self.let_in(2)
-        self.meters.charge("key", "priced", USAGE, 0.0)
+        self.meters.charge(self.meters.meter("key"), "priced", USAGE, 0.0)
         told = [accounting.own("key", None, self.meters.meter("key"), 0.0, NOW) for _ in range(3)][-1]
         rows = {one["limit"]: (one["value"], one["used"], one["left"], one["renews"]) for one in told["limits"]}
         self.assertEqual(

@@ -33,7 +33,7 @@ from gateway.edge.room import Room
 from gateway.edge.storing import Spare
 from gateway.folding import Folded
 from gateway.keys.holders import Holder
-from gateway.keys.meters import Meters
+from gateway.keys.meters import Meter, Meters
 from gateway.tracecontext import Contexts
 
 LINGER_SECONDS = 15.0
@@ -90,10 +90,10 @@ class GatewayRequest(Answering):
     _held = 0
     """How many bytes of the body count against limits.buffered."""
     _streaming = False
+    _meter: Meter | None = None
+    """Its key's, where what it uses counts."""
     _counted = False
     """Whether it is among its key's requests under way."""
-    _metered = False
-    """Whether what it uses is its key's."""
     _discarded_to = 0
     _guard: Guard | None = None
     _settled: Headers | None = None
@@ -144,8 +144,8 @@ class GatewayRequest(Answering):
             self.journal.key_id = admitted.key_id if admitted.counts else ""
             self.gateway.room.expect(length or 0)
             if admitted.counts:
-                self.gateway.meters.enter(admitted.key_id, self.journal.started)
-                self._counted = self._metered = True
+                self._meter = self.gateway.meters.enter(admitted.key_id, self.journal.started)
+                self._counted = True
         except GatewayError as error:
             self.refuse(self._guessed(head, error))
         except Exception:
@@ -292,8 +292,8 @@ class GatewayRequest(Answering):
         if self._streaming:
             self.gateway.room.give_stream()
             self._streaming = False
-        if self._counted:
-            self.gateway.meters.leave(self.key_id)
+        if self._counted and self._meter is not None:
+            self._meter.left()
             self._counted = False
 
     def body(self) -> Folded:
@@ -328,16 +328,16 @@ class GatewayRequest(Answering):
             self.usage, self.finish_reason = summary(self.last_usage)
         cause = "GATEWAY_STOPPED" if self.gateway.cut else "CLIENT_LEFT"
         reason = self.reason or (cause if left else "")
-        seconds = self.gateway.clock.seconds() - self.journal.started
-        if self._metered:
-            self.gateway.meters.charge(self.key_id, self.journal.model, self.usage, self.journal.started + seconds)
+        now = self.gateway.clock.seconds()
+        if self._meter is not None:
+            self.gateway.meters.charge(self._meter, self.journal.model, self.usage, now)
         self.gateway.recorder.ended(
             Ended(
                 self.journal,
                 self.code if self.startedWriting else 499,
                 reason,
                 self.origin,
-                seconds,
+                now - self.journal.started,
                 self.received,
                 self.sentLength,
                 self.usage,

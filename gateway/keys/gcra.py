@@ -25,6 +25,17 @@ class Gcra(msgspec.Struct):
         """Say whether one more unit conforms at ``now``, in nanoseconds."""
         return self.arrival - now * self.limit <= (self.limit - 1) * self.period
 
+    def passes(self, now: int) -> bool:
+        """Take one unit where it conforms, and say whether it did."""
+        due, arrival = now * self.limit, self.arrival
+        if arrival <= due:
+            self.arrival = due + self.period
+        elif arrival - due <= (self.limit - 1) * self.period:
+            self.arrival = arrival + self.period
+        else:
+            return False
+        return True
+
     def take(self, now: int, units: int = 1) -> None:
         """Count units that came, whether they conform or not: what is too much is a debt that time pays off."""
         due = now * self.limit

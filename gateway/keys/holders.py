@@ -15,7 +15,8 @@ from gateway.keys.grants import NOTHING, UNIX, Grant, stamp
 from gateway.keys.spelling import digest_of, is_ours
 
 KEY_EXPIRED: Final = "CLIENT_KEY_EXPIRED"
-_PEERS_MOST: Final = 256
+_GOOD_MOST: Final = 64
+"""Addresses with paths, of each key; both are chosen by clients."""
 _LOCAL: Final = "local"
 """What a peer of a unix socket is called."""
 _MODEL: Final = re.compile(r"/v1(?:beta|alpha)?/models/([^:]+)")
@@ -54,7 +55,7 @@ def pattern(text: str) -> re.Pattern[str]:
 class Holder:
     """Who has shown a key that is good."""
 
-    __slots__ = ("_networks", "_patterns", "_peers", "_unix", "bounded", "expires", "grant", "id", "name")
+    __slots__ = ("_good", "_networks", "_patterns", "_resolve", "_unix", "bounded", "expires", "grant", "id", "name")
 
     def __init__(self, key: Key) -> None:
         self.id, self.name, self.grant = key.id, key.name, key.grant
@@ -66,10 +67,16 @@ class Holder:
             ipaddress.ip_network(one) for one in key.grant.networks if one != UNIX
         )
         self._unix = UNIX in key.grant.networks
-        self._peers: dict[str, bool] = {}
+        self._good: set[tuple[str, str]] = set()
+        self._resolve: Callable[[str], str] = str
 
     def judge(self, peer: str, path: str, resolve: Callable[[str], str]) -> None:
-        """Raise GatewayError where the key is not good for an address, or for the model that a path names."""
+        """Raise GatewayError where the key is not good for an address, or for the model that a path names.
+
+        What was good is remembered: clients come from few addresses and ask for few paths.
+        """
+        if (peer, path) in self._good and resolve is self._resolve:
+            return
         if self.grant.networks and not self._admits(peer):
             raise GatewayError(
                 403,
@@ -82,6 +89,10 @@ class Holder:
             named = _MODEL.match(path)
             if named is not None and not self.allows(named[1], resolve(named[1])):
                 raise self._forbidden(named[1])
+        if resolve is not self._resolve or len(self._good) >= _GOOD_MOST:
+            self._good.clear()
+            self._resolve = resolve
+        self._good.add((peer, path))
 
     def allows(self, *names: str) -> bool:
         """Say whether the key is good for a model under one of its names."""
@@ -98,14 +109,6 @@ class Holder:
         )
 
     def _admits(self, peer: str) -> bool:
-        known = self._peers.get(peer)
-        if known is None:
-            if len(self._peers) >= _PEERS_MOST:
-                self._peers.clear()
-            known = self._peers[peer] = self._look(peer)
-        return known
-
-    def _look(self, peer: str) -> bool:
         if peer == _LOCAL:
             return self._unix
         try:
@@ -129,7 +132,7 @@ class Holders:
     def __init__(self, wall_seconds: Callable[[], float]) -> None:
         self._wall_seconds = wall_seconds
         self._known: dict[bytes, tuple[Holder, float]] = {}
-        """Each with the time until which the digest is good."""
+        """Each with the time at which the digest ends, by the key's expiry or its own."""
         self.exist = False
         """Whether a key was ever made, so that the door is not opened by the end of the last one."""
 
@@ -141,8 +144,8 @@ class Holders:
             self.exist = True
             if key.revoked is None:
                 holder = Holder(key)
-                known.update((digest, (holder, until)) for digest, until in key.former)
-                known[key.digest] = (holder, math.inf)
+                known.update((digest, (holder, min(until, holder.expires))) for digest, until in key.former)
+                known[key.digest] = (holder, holder.expires)
         self._known = known
 
     def find(self, presented: Sequence[bytes]) -> Holder | None:
@@ -151,11 +154,13 @@ class Holders:
             if is_ours(key):
                 found = self._known.get(digest_of(key))
                 if found is not None:
-                    holder, until = found
+                    holder, ends = found
+                    if ends == math.inf:
+                        return holder
                     wall = self._wall_seconds()
                     if wall >= holder.expires:
                         raise _expired(holder)
-                    if wall < until:
+                    if wall < ends:
                         return holder
         return None
 

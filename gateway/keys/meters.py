@@ -23,6 +23,8 @@ from gateway.usage.spending import Spending, Spent, tokens
 
 DAY_SECONDS = 86400
 _MINUTE = 60 * NANOSECONDS
+_BOUNDLESS = 1 << 62
+"""More than anybody uses."""
 
 
 class Window(msgspec.Struct):
@@ -68,6 +70,10 @@ class Meter(msgspec.Struct):
     """Whether there is any limit at all."""
     windowed: bool = False
     """Whether there is one on a day or a month."""
+    concurrent: int = _BOUNDLESS
+    tokens_per_day: int = _BOUNDLESS
+    micros_per_day: int = _BOUNDLESS
+    micros_per_month: int = _BOUNDLESS
     day: Window = msgspec.field(default_factory=Window)
     month: Window = msgspec.field(default_factory=Window)
     last: float | None = None
@@ -77,9 +83,17 @@ class Meter(msgspec.Struct):
         """Go on under another grant, which leaves no default open; what was counted counts."""
         self.requests = _fitted(self.requests, grant.requests_per_minute, now)
         self.tokens = _fitted(self.tokens, grant.tokens_per_minute, now)
+        self.concurrent = grant.concurrent or _BOUNDLESS
+        self.tokens_per_day = grant.tokens_per_day or _BOUNDLESS
+        self.micros_per_day = grant.micros_per_day or _BOUNDLESS
+        self.micros_per_month = grant.micros_per_month or _BOUNDLESS
         self.windowed = bool(grant.tokens_per_day or grant.micros_per_day or grant.micros_per_month)
         self.bounded = bool(self.windowed or grant.concurrent or self.requests or self.tokens)
         self.grant = grant
+
+    def left(self) -> None:
+        """A request that was under way is over."""
+        self.under_way -= 1
 
     def turn(self, wall: float) -> None:
         """Begin another day and month, where it is time; also where the clock was set back by more than one."""
@@ -90,12 +104,14 @@ class Meter(msgspec.Struct):
 
     def spent(self, wall: float) -> bool:
         """Say whether a day's or a month's share is used up."""
-        self.turn(wall)
-        grant, day = self.grant, self.day
-        return bool(
-            (grant.tokens_per_day and day.tokens >= grant.tokens_per_day)
-            or (grant.micros_per_day and day.micros >= grant.micros_per_day)
-            or (grant.micros_per_month and self.month.micros >= grant.micros_per_month)
+        day = self.day
+        if not day.began <= wall < day.ends:
+            self.turn(wall)
+            day = self.day
+        return (
+            day.tokens >= self.tokens_per_day
+            or day.micros >= self.micros_per_day
+            or self.month.micros >= self.micros_per_month
         )
 
     def over(self, now: int, wall: float) -> list[Over]:
@@ -141,39 +157,33 @@ class Meters:
     _grants: dict[str, Grant] = attrs.field(factory=dict)
     _meters: dict[str, Meter] = attrs.field(factory=dict)
 
-    def enter(self, key_id: str, now: float) -> None:
-        """Count a request under way; raises GatewayError where the key has no more: then it counts as one that came."""
+    def enter(self, key_id: str, now: float) -> Meter:
+        """Count a request under way, and return the meter, to be told once that it has left.
+
+        Raises GatewayError where the key has no more: then it counts as one that came.
+        """
         meter = self._meters.get(key_id)
         if meter is None:
             meter = self._made(key_id)
         if meter.bounded:
-            at, grant, requests, tokens = int(now * NANOSECONDS), meter.grant, meter.requests, meter.tokens
+            at, requests, tokens = int(now * NANOSECONDS), meter.requests, meter.tokens
             if (
-                (grant.concurrent and meter.under_way >= grant.concurrent)
-                or (requests is not None and not requests.admits(at))
+                meter.under_way >= meter.concurrent
                 or (tokens is not None and not tokens.admits(at))
                 or (meter.windowed and meter.spent(self.wall_seconds()))
+                # The last, because it counts the request.
+                or (requests is not None and not requests.passes(at))
             ):
                 wall = self.wall_seconds()
                 over = meter.over(at, wall)
                 meter.day.requests += 1
                 meter.month.requests += 1
                 raise refusal(key_id, over, wall, self._grants.get(key_id))
-            if requests is not None:
-                requests.take(at)
         meter.under_way += 1
+        return meter
 
-    def leave(self, key_id: str) -> None:
-        """A request that was counted is over."""
-        meter = self._meters.get(key_id)
-        if meter is not None and meter.under_way:
-            meter.under_way -= 1
-
-    def charge(self, key_id: str, model: str, usage: Usage | None, now: float) -> None:
+    def charge(self, meter: Meter, model: str, usage: Usage | None, now: float) -> None:
         """Count a request that has ended, and what it has used."""
-        meter = self._meters.get(key_id)
-        if meter is None:
-            meter = self._made(key_id)
         wall = meter.last = self.wall_seconds()
         day, month = meter.day, meter.month
         if not day.began <= wall < day.ends:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import zlib
 from typing import Final
+from zlib import crc32
 
 PREFIX: Final = "agw_"
 SECRET_BYTES: Final = 20
@@ -24,12 +24,12 @@ def spelled(secret: bytes) -> str:
     if len(secret) != SECRET_BYTES:
         raise ValueError(f"a key is made of {SECRET_BYTES} random bytes")
     checked = _PREFIX + base64.b32encode(secret).lower()
-    return (checked + _checksum(checked)).decode("ascii")
+    return (checked + b"%08x" % crc32(checked)).decode("ascii")
 
 
 def is_ours(key: bytes) -> bool:
     """Say whether a key is one that the gateway can have made; of any other nobody has to look for the digest."""
-    return len(key) == LENGTH and key[:4] == _PREFIX and _checksum(key[:_CHECKED]) == key[_CHECKED:]
+    return len(key) == LENGTH and key[:4] == _PREFIX and b"%08x" % crc32(key[:_CHECKED]) == key[_CHECKED:]
 
 
 def digest_of(key: bytes) -> bytes:
@@ -38,7 +38,3 @@ def digest_of(key: bytes) -> bytes:
     One round of SHA-256 is enough, without salt: there are no 160 random bits to be guessed, as there are passwords.
     """
     return hashlib.sha256(key).digest()
-
-
-def _checksum(checked: bytes) -> bytes:
-    return b"%08x" % zlib.crc32(checked)
