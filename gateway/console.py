@@ -23,7 +23,7 @@ from gateway.accounts.statedir import SOCKET, StateDirectory
 from gateway.config import Config, listeners, passwords
 from gateway.edge.guesses import Guesses
 from gateway.edge.hosts import Hosts
-from gateway.operations.adminsocket import AdminSocket
+from gateway.operations.adminsocket import AdminSite, AdminSocket
 from gateway.operations.live import Live
 from gateway.operations.metrics import Metrics
 from gateway.operations.watching import Pages, WatchSite
@@ -32,6 +32,7 @@ from gateway.situation import Situation
 if TYPE_CHECKING:
     from gateway.operations.adminroutes import Part
     from gateway.operations.adminweb import AdminWeb
+    from gateway.operations.exposition import Exposition
     from gateway.operations.feed import Feed
     from gateway.operations.sessions import Codes
     from gateway.signins import SignIns
@@ -43,9 +44,9 @@ class Console:
     """What the operator and whoever watches can reach."""
 
     def __init__(self, situation: Situation, metrics: Metrics, live: Live, config: Config, reactor: Any) -> None:
-        from gateway.operations.exposition import Exposition
-
         self._situation = situation
+        self._metrics = metrics
+        self._exposition: Exposition | None = None
         self._live = live
         self._config = config
         self._reactor = reactor
@@ -54,7 +55,7 @@ class Console:
         self._codes_made: Codes | None = None
         self._feed_made: Feed | None = None
         self._signins: SignIns | None = None
-        pages = Pages(situation.not_ready, situation.pool, situation.status, Exposition(metrics, situation).render)
+        pages = Pages(situation.not_ready, situation.pool, situation.status, self._page_of_metrics)
         self.site = WatchSite(pages, config.admin.tokens, reactor)
         self.follow(config)
 
@@ -77,8 +78,6 @@ class Console:
         """Let the commands in, where the state directory is this daemon's own."""
         if state is None or not state.locked or not IReactorUNIX.providedBy(self._reactor):
             return
-        from gateway.operations.admin import AdminSite
-
         site: Any = AdminSite(_Later(self._face_of_the_socket), self._reactor)
         try:
             socket = AdminSocket(state.path / SOCKET, state.address(SOCKET), site, self._reactor)
@@ -87,6 +86,13 @@ class Console:
             _log.error("the commands cannot reach this gateway: {why}", why=str(error))
         else:
             self._socket = socket
+
+    def _page_of_metrics(self, accept: str) -> tuple[bytes, bytes]:
+        if self._exposition is None:
+            from gateway.operations.exposition import Exposition
+
+            self._exposition = Exposition(self._metrics, self._situation)
+        return self._exposition.render(accept)
 
     def close(self) -> Deferred[None]:
         """Let no more commands in, and whoever watches go."""

@@ -9,7 +9,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.calls import GatewayError
-from gateway.operations.admin import AdminSite, Face
+from gateway.operations.admin import Face
+from gateway.operations.adminsocket import AdminSite
 from gateway.operations.adminusage import BY, LIMIT, Report, Requests, Sums, UsageRoutes
 from gateway.usage import reports
 from gateway.usage.schema import COLUMNS, MEASURES

@@ -12,7 +12,8 @@ from zope.interface.verify import verifyObject
 
 from gateway.calls import Attempt, Decision, Ended, Journal, Option, Usage
 from gateway.operations import feed as feeds
-from gateway.operations.admin import AdminSite, Face
+from gateway.operations.admin import Face
+from gateway.operations.adminsocket import AdminSite
 from gateway.operations.feed import Feed, Viewer
 from gateway.operations.live import Live
 from tests.fakes import Answer, Client

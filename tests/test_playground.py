@@ -10,7 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.operations.admin import AdminSite, Face
+from gateway.operations.admin import Face
+from gateway.operations.adminsocket import AdminSite
 from gateway.operations.admintrying import TryingRoutes
 from gateway.playground import KEY_ID, Playground
 from gateway.upstreams.exchange import WireError

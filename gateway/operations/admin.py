@@ -17,9 +17,8 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from gateway.calls import GatewayError
 from gateway.operations.adminpool import PoolRoutes, Steering
 from gateway.operations.adminroutes import Part, Route, Row, answer, problem
+from gateway.operations.adminsocket import AdminSite
 from gateway.operations.openapi import document
-
-IDLE_SECONDS = 60.0
 
 _log = Logger(namespace="gateway.admin")
 
@@ -33,20 +32,6 @@ def build(
     """
     resource = Face([PoolRoutes(steering, version, more), *parts], version).resource
     return AdminSite(resource, reactor)
-
-
-class AdminSite(Site):
-    """Without an access log of its own: what changes something is logged where it is done."""
-
-    noisy = False
-    displayTracebacks = False
-    timeOut = IDLE_SECONDS
-
-    def __init__(self, resource: IResource, reactor: Any) -> None:
-        super().__init__(resource, reactor=reactor, parsePOSTFormSubmission=False)  # type: ignore[no-untyped-call]
-
-    def log(self, request: Any) -> None:
-        """Log nothing."""
 
 
 class Face:

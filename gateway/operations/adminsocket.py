@@ -1,4 +1,4 @@
-"""A unix socket that only the user of the daemon can reach."""
+"""A unix socket that only the user of the daemon can reach, and the site that is behind it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,24 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.web.resource import IResource
+from twisted.web.server import Site
+
+IDLE_SECONDS = 60.0
+
+
+class AdminSite(Site):
+    """Without an access log of its own: what changes something is logged where it is done."""
+
+    noisy = False
+    displayTracebacks = False
+    timeOut = IDLE_SECONDS
+
+    def __init__(self, resource: IResource, reactor: Any) -> None:
+        super().__init__(resource, reactor=reactor, parsePOSTFormSubmission=False)  # type: ignore[no-untyped-call]
+
+    def log(self, request: Any) -> None:
+        """Log nothing."""
 
 
 class AdminSocket:

@@ -12,7 +12,6 @@ from datetime import UTC, datetime, time, timedelta, timezone, tzinfo
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Final
-from zoneinfo import ZoneInfo
 
 import attrs
 
@@ -111,7 +110,14 @@ def retry_after(value: bytes, wall_seconds: float) -> float | None:
         return None
 
 
-def pacific(load: Callable[[str], tzinfo] = ZoneInfo) -> tzinfo:
+def _zone(name: str) -> tzinfo:
+    # Until a day's quota is used up for the first time, nobody has a use for it.
+    from zoneinfo import ZoneInfo
+
+    return ZoneInfo(name)
+
+
+def pacific(load: Callable[[str], tzinfo] = _zone) -> tzinfo:
     """Return US Pacific time.
 
     zoneinfo looks into the system's database first and into the ``tzdata`` package next.  With neither,
