@@ -87,12 +87,15 @@ class Console:
         else:
             self._socket = socket
 
-    def _page_of_metrics(self, accept: str) -> tuple[bytes, bytes]:
+    def _page_of_metrics(self, accept: str) -> tuple[bytes | Deferred[bytes], bytes]:
         if self._exposition is None:
             from gateway.operations.exposition import Exposition
 
             self._exposition = Exposition(self._metrics, self._situation)
-        return self._exposition.render(accept)
+        page = self._exposition.page(accept)
+        if not page.long:
+            return page.render(), page.kind
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), page.render), page.kind
 
     def close(self) -> Deferred[None]:
         """Let no more commands in, and whoever watches go."""

@@ -102,6 +102,15 @@ class PageTests(WatchCase):
         for secret in ("good-1", "good-2"):
             self.assertNotIn(f'"{secret}"', str(status))
 
+    async def test_large_pool_is_told_as_well(self) -> None:
+        """By a thread; whoever leaves before it is through is no trouble."""
+        await self.begin(*(f"good-{number}" for number in range(300)))
+        left = await self.pages.begin("/metrics")
+        left.leave()
+        found = await self.samples()
+        self.assertEqual(sum(one[0] == "agw_credential_state" for one in found), 300)
+        self.assertEqual((await self.daemon.ask(GENERATE, prompt())).status, 200)
+
     async def test_readiness_follows_the_credentials(self) -> None:
         """Without a usable one /readyz is 503 and /healthz 200, on both sides (K5)."""
         await self.begin()

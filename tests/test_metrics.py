@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.calls import Attempt, Credential, Ended, Journal, Usage
-from gateway.operations.exposition import COUNTERS, GAUGES, PREFIX, Exposition
+from gateway.operations.exposition import COUNTERS, GAUGES, PREFIX, SAMPLES_MOST, Exposition
 from gateway.operations.metrics import CREDENTIALS_MOST, KEYS_MOST, MODELS_MOST, REASONS_MOST, Metrics
 from gateway.operations.recorders import Recorders
 from gateway.tally import BOUNDS, OTHER, Counts, Histogram
@@ -271,6 +271,17 @@ class LabelTests(MetricsCase):
             self.assertEqual(sum(one[0] == name for one in found), most, name)
         reasons = {one[-1] for one in found if one[0] in ("agw_errors_total", "agw_attempts_total")}
         self.assertLessEqual(len(reasons), 2 * (REASONS_MOST + 1))
+
+
+    def test_long_page_is_made_apart_from_its_numbers(self) -> None:
+        """What a thread writes down are the numbers of the moment in which it was asked."""
+        self.assertFalse(self.exposition.page("").long)
+        for number in range(SAMPLES_MOST // 2):
+            self.metrics.ended(ended(key_id=f"key-{number}"))
+        page = self.exposition.page("")
+        self.attempt(429, "LATER")
+        self.assertTrue(page.long)
+        self.assertNotIn(b"LATER", page.render())
 
 
 class RecordersTests(SynchronousTestCase):

@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import Any, cast
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -66,6 +67,29 @@ class PageTests(WatchCase):
         self.assertEqual(accepted.headers["content-type"], "application/openmetrics-text")
         for answer in (status, metrics):
             self.assertEqual(answer.headers["cache-control"], "no-store")
+
+    def test_page_that_takes_its_time_holds_nobody_up(self) -> None:
+        """Others are answered meanwhile; it comes when it is ready, to whoever still waits."""
+        waiting: list[Deferred[bytes]] = []
+
+        def later(accept: str) -> tuple[Deferred[bytes], bytes]:
+            waiting.append(Deferred())
+            return waiting[-1], b"text/plain"
+
+        self.begin(metrics=later)
+        clients = [Client(self.site) for _ in range(3)]
+        for client in clients:
+            client.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self.assertEqual(self.ask("/readyz").status, 200)
+        waiting[0].callback(b"agw_x 1\n")
+        answer = clients[0].answer()
+        self.assertEqual((answer.status, answer.body), (200, b"agw_x 1\n"))
+        self.assertEqual(answer.headers["content-type"], "text/plain")
+        clients[1].leave()
+        self.assertTrue(waiting[1].called)
+        waiting[2].errback(ZeroDivisionError())
+        self.assertEqual(clients[2].answer().status, 500)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_capped_it_goes_by_its_own_name(self) -> None:
         """The log's line about its listener says WatchSite."""

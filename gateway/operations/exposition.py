@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
+import attrs
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -22,6 +24,8 @@ PREFIX = "agw_"
 KEY_REASONS = ("CLIENT_KEY_", "KEY_", "TOO_MANY_WRONG_KEYS")
 """How the reasons begin with which a client is refused for its key's sake."""
 
+SAMPLES_MOST = 800
+"""More than these take longer to write, some 5 us each, than to hand over to a thread."""
 TOKENS = ("prompt", "candidates", "thoughts", "cached")
 
 Row = Mapping[str, Any]
@@ -147,9 +151,21 @@ class _Families(Collector):
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = list(families)
+        self.samples = sum(len(family.samples) for family in self._families)
 
     def collect(self) -> Iterable[Metric]:
         return self._families
+
+
+@attrs.frozen
+class Page:
+    """All that there is to tell at one moment."""
+
+    render: Callable[[], bytes]
+    """Writes it down; needs nothing of the gateway any more, so any thread may."""
+    kind: bytes
+    long: bool
+    """Whether that takes so long that the reactor should do something else meanwhile."""
 
 
 class Exposition:
@@ -161,12 +177,18 @@ class Exposition:
         self._process = ProcessCollector(registry=None)
 
     def render(self, accept: str = "") -> tuple[bytes, bytes]:
-        """Return the page and its type: OpenMetrics for whoever accepts that, else Prometheus' own text."""
+        """Return the page and its type."""
+        page = self.page(accept)
+        return page.render(), page.kind
+
+    def page(self, accept: str) -> Page:
+        """Return the page of now: OpenMetrics for whoever accepts that, else Prometheus' own text."""
+        families = _Families(self.collect())
+        opens = any(one.split(";")[0].strip() == "application/openmetrics-text" for one in accept.split(","))
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Families(self.collect()))
-        if any(one.split(";")[0].strip() == "application/openmetrics-text" for one in accept.split(",")):
-            return openmetrics.generate_latest(registry), OPEN  # type: ignore[no-untyped-call]
-        return generate_latest(registry), TEXT
+        registry.register(families)
+        render: Callable[[CollectorRegistry], bytes] = openmetrics.generate_latest if opens else generate_latest
+        return Page(partial(render, registry), OPEN if opens else TEXT, families.samples > SAMPLES_MOST)
 
     def collect(self) -> Iterator[Metric]:
         """Return all metrics; see prometheus_client's Collector."""

@@ -15,11 +15,13 @@ from typing import Any
 
 import attrs
 import msgspec
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IAddress, IProtocolFactory
 from twisted.logger import Logger
 from twisted.protocols.policies import ThrottlingFactory
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from twisted.web.server import Request, Site
+from twisted.web.server import NOT_DONE_YET, Request, Site
 
 IDLE_SECONDS = 60.0
 CONNECTIONS_MOST = 64
@@ -42,8 +44,8 @@ class Pages:
     """The upstreams and the credentials, with their states and the reasons for these."""
     status: Callable[[], dict[str, Any]]
     """Holds no secret."""
-    metrics: Callable[[str], tuple[bytes, bytes]]
-    """Takes what the reader accepts, and returns the page and its type."""
+    metrics: Callable[[str], tuple[bytes | Deferred[bytes], bytes]]
+    """Takes what the reader accepts, and returns the page, now or later, and its type."""
 
 
 class _Brief(Request):
@@ -134,8 +136,7 @@ class _Page(Resource):
         try:
             return self._page(request)
         except Exception:
-            _log.failure("the page {path} failed", path=request.path.decode("latin-1"))
-            return _told(request, 500, "INTERNAL", "The gateway failed; its log tells why.")
+            return _failed(request, Failure())
 
     def _refused(self, request: Request) -> bytes | None:
         if self._site.tokens or not self._site.private:
@@ -149,7 +150,24 @@ class _Page(Resource):
             return _told(request, 403, "HOST_NOT_ALLOWED", "Ask for localhost, or set admin.token.")
         return None
 
-    def _page(self, request: Request) -> bytes:
+    def _later(self, request: Request, page: Deferred[bytes]) -> int:
+        gone: Deferred[None] = request.notifyFinish()
+        gone.addErrback(lambda _: page.cancel())
+
+        def failed(failure: Failure) -> bytes:
+            if failure.check(CancelledError):
+                failure.raiseException()
+            return _failed(request, failure)
+
+        def written(body: bytes) -> None:
+            request.setHeader(b"content-length", b"%d" % len(body))
+            request.write(body)
+            request.finish()
+
+        page.addErrback(failed).addCallback(written).addErrback(lambda failure: failure.trap(CancelledError))
+        return NOT_DONE_YET
+
+    def _page(self, request: Request) -> bytes | int:
         pages = self._site.pages
         if request.path == b"/readyz":
             why = pages.not_ready()
@@ -161,7 +179,7 @@ class _Page(Resource):
         if request.path == b"/metrics":
             page, kind = pages.metrics((request.getHeader(b"accept") or b"").decode("latin-1"))
             request.setHeader(b"content-type", kind)
-            return page
+            return self._later(request, page) if isinstance(page, Deferred) else page
         return _told(request, 404, "ROUTE_UNKNOWN", "There are /healthz, /readyz, /status and /metrics.")
 
 
@@ -186,6 +204,12 @@ def _is_loopback(host: bytes) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def _failed(request: Request, failure: Failure) -> bytes:
+    _log.failure("the page {path} failed", failure, path=request.path.decode("latin-1"))
+    request.setHeader(b"content-type", b"application/json")
+    return _told(request, 500, "INTERNAL", "The gateway failed; its log tells why.")
 
 
 def _told(request: Request, code: int, reason: str, message: str) -> bytes:
