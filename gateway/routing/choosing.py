@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from functools import partial
+from typing import Any
 
 import attrs
 import msgspec
@@ -20,6 +21,7 @@ from gateway.routing.pool import Member, candidates
 from gateway.routing.queue import Waiting, worth_waiting
 from gateway.routing.rotation import FIXED, OVERFLOW, OWNER, Choice, Nobody, Sessions, Strategy, choose
 
+_NONE: frozenset[Any] = frozenset()
 KNOWN_MOST = 64
 """Of so many verbs and models it is remembered who may serve them; clients choose the names."""
 
@@ -142,9 +144,9 @@ class Chooser:
         call = run.call
         able = self.eligible(run)
         bound = self.sessions.get(call.session, call.model, now) if call.session else None
-        preferred: Set[str] = frozenset()
-        spent: Set[Credential] = frozenset()
-        pending: Set[Credential] = frozenset()
+        preferred: Set[str] = _NONE
+        spent: Set[Credential] = _NONE
+        pending: Set[Credential] = _NONE
         if len(able) > 1:
             preferred = {one.upstream for one in able if catalog.knows(one.upstream, call.model)}
             spent = self.quotas.spent(able, call.model, now)

@@ -102,16 +102,17 @@ def _late(reason: object, seconds: float) -> Any:
 class _Job:
     """One request, until the head of its answer has come; see connection.Job."""
 
+    _waiting: Deferred[IResponse] | None = None
+    _opening: Deferred[Connection] | None = None
+    _connection: Connection | None = None
+    _may_be_stale = False
+
     def __init__(self, line: _Line, seconds: Callable[[], float], sent: Sent, head: bytes, body: Any) -> None:
         self.sent = sent
         self.head = head
         self.body = body
-        self._waiting: Deferred[IResponse] | None = None
         self._line = line
         self._seconds = seconds
-        self._opening: Deferred[Connection] | None = None
-        self._connection: Connection | None = None
-        self._may_be_stale = False
 
     def start(self) -> Deferred[IResponse]:
         """Send it, over a connection that is kept if there is one; return what fires with its answer."""

@@ -32,14 +32,16 @@ class WholeBody:
     answer comes first, the rest is not sent.
     """
 
+    # Of one that is sent with its head in one write, nothing of this changes.
+    _rest: Iterator[memoryview] = iter(())
+    _left = 0
+    _paused = False
+    _consumer: IConsumer | None = None
+    _done: Deferred[None] | None = None
+
     def __init__(self, *pieces: bytes | memoryview) -> None:
         self._pieces = pieces
-        self.length = sum(map(len, pieces))
-        self._rest: Iterator[memoryview] = iter(())
-        self._left = 0
-        self._paused = False
-        self._consumer: IConsumer | None = None
-        self._done: Deferred[None] | None = None
+        self.length = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
 
     @property
     def data(self) -> bytes:

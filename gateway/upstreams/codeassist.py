@@ -212,7 +212,8 @@ class CodeAssist:
         ]
 
     def _post(self, base: str, method: str, token: Secret, body: bytes) -> HttpRequest:
-        return HttpRequest(b"POST", _url(base, method), _headers(self._envelope.user_agent or USER_AGENT, token), body)
+        headers = _headers(self._envelope.user_agent or USER_AGENT, token.reveal())
+        return HttpRequest(b"POST", _url(base, method), headers, body)
 
 
 @lru_cache(maxsize=256)
@@ -221,8 +222,8 @@ def _url(base: str, method: str) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _headers(user_agent: str, token: Secret) -> Headers:
-    return (*json_headers(user_agent), (b"authorization", b"Bearer " + token.reveal().encode("latin-1")))
+def _headers(user_agent: str, token: str) -> Headers:
+    return (*json_headers(user_agent), (b"authorization", b"Bearer " + token.encode("latin-1")))
 
 
 def _bare(data: bytes) -> bytes:

@@ -197,17 +197,16 @@ class Connection(TwistedProtocol):
         """Hand on an answer's head, with what of its body came in the same read."""
         head = self._reader.head
         assert head is not None
-        response = Response(self, job.sent, head)
+        if self._reader.complete and not self._reader.fault:
+            # All of it at once, as most come that are no streams.
+            self._release()
+            job.answered(Response(None, job.sent, head, piece, WHOLE))
+            return
+        response = Response(self, job.sent, head, piece)
         self._response = response
         if head.code >= 400:
             # Who refuses a request before it is all there does not read the rest.
             self._stop_sending()
-        if piece:
-            response.hold(piece)
-        if self._reader.complete and not self._reader.fault:
-            self._release(response)
-            job.answered(response)
-            return
         self._announcing = True
         job.answered(response)
         self._announcing = False
@@ -219,12 +218,13 @@ class Connection(TwistedProtocol):
         if self._reader.fault:
             self._broken(BadAnswer(self._reader.fault))
         elif self._reader.complete:
-            self._release(response)
+            self._release()
+            response.ended(WHOLE)
         else:
             self._flow()
 
-    def _release(self, response: Response) -> None:
-        """End an answer that is whole, and be free for the next request if all was clean."""
+    def _release(self) -> None:
+        """Be free for the next request after an answer that is whole, if all was clean."""
         self._job = self._response = None
         if self._sending is not None:
             self._stop_sending()
@@ -237,7 +237,6 @@ class Connection(TwistedProtocol):
             self._keeper.idle(self)
         else:
             self._keeper.finish(self)
-        response.ended(WHOLE)
 
     def _broken(self, error: Exception) -> None:
         """Give up on this connection."""

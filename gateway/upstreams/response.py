@@ -40,20 +40,28 @@ class Response:
     """
 
     previousResponse: IResponse | None = None
+    taken = False
+    """Whether somebody reads the body."""
+    take: Callable[[bytes], None] | None = None
+    """What takes the body's next bytes, as soon as somebody reads it; see ``hold``."""
+    _protocol: Any = None
 
-    def __init__(self, connection: Connection, request: Sent, head: Head) -> None:
+    def __init__(
+        self,
+        connection: Connection | None,
+        request: Sent,
+        head: Head,
+        held: bytes = b"",
+        end: Failure | None = None,
+    ) -> None:
+        """``held`` is what has come of the body, ``end`` why that is all, where it is; then no connection is needed."""
         self.request = request
         self.code = head.code
         self.fields = head.fields
         self._head = head
-        self._connection: Connection | None = connection
-        self._protocol: Any = None
-        self.taken = False
-        """Whether somebody reads the body."""
-        self.take: Callable[[bytes], None] | None = None
-        """What takes the body's next bytes, as soon as somebody reads it; see ``hold``."""
-        self._held = b""
-        self._end: Failure | None = None
+        self._connection = connection
+        self._held = held
+        self._end = end
 
     @property
     def version(self) -> tuple[bytes, int, int]:

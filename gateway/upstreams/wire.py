@@ -99,13 +99,16 @@ class TreqWire:
 class TreqExchange(Protocol):
     """An answer whose head has come; see exchange.Exchange.  It is what reads the body, too."""
 
+    _receiver: Receiver | None = None
+    _over = False
+
     def __init__(self, response: IResponse, clock: IReactorTime) -> None:
         self.status: int = response.code
-        self.headers: Mapping[bytes, bytes] = fields_of(response)
+        self.headers: Mapping[bytes, bytes] = (
+            response.fields if type(response) is Response else fields_of(response)
+        )
         self._response = response
         self._clock = clock
-        self._receiver: Receiver | None = None
-        self._over = False
 
     def deliver(self, receiver: Receiver) -> None:
         """Start the body's flow into ``receiver``."""
