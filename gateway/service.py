@@ -189,7 +189,7 @@ class Gateway(service.Service):
             s="" if count == 1 else "s",
             upstreams=", ".join(upstream.name for upstream in self._config.upstreams),
             source=self._config.source,
-            auth="required" if self._config.proxy.authenticates else "not asked for",
+            auth="required" if self._running.composition.site.gate.asks else "not asked for",
         )
         if self._simulates:
             _log.info(

@@ -181,7 +181,7 @@ class Situation:
         return {
             "base_urls": [url for one in proxy.listen if (url := listeners.url(one))],
             "listen": list(proxy.listen),
-            "keys_required": proxy.authenticates,
+            "keys_required": self.composition.site.gate.asks,
         }
 
     def accounts(self) -> list[Row]:

@@ -818,6 +818,10 @@ class WithoutAFile(SynchronousTestCase):
 class Describing(Files):
     """What --check prints."""
 
+    def test_keys_may_be_made_where_there_is_none(self) -> None:
+        """From the first one on they are asked for."""
+        self.assertIn("authentication: off until there is a key (auto)", describe(self.load(STUDIO)))
+
     def test_description_tells_what_would_run(self) -> None:
         """Listeners, authentication, upstreams, names, aliases, timeouts, warnings."""
         self.write("key", "hidden")

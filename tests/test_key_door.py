@@ -63,7 +63,10 @@ class AdmissionTests(DoorCase):
         """auth_mode auto on loopback: also when the last one has been revoked; off asks for none."""
         self.begin(*(ok() for _ in range(3)))
         self.assertEqual(self.post(MODEL.format("gemini-2.5-flash")).status, 200)
+        gate = self.world.composition.site.gate
+        self.assertFalse(gate.asks)
         key = self.create()
+        self.assertTrue(gate.asks)
         self.assertEqual(self.reason(self.post(MODEL.format("gemini-2.5-flash"))), (401, "CLIENT_KEY_INVALID"))
         self.assertEqual(self.post(MODEL.format("gemini-2.5-flash"), key).status, 200)
         self.successResultOf(self.book.revoke("team"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -387,11 +388,16 @@ class BookFileTests(BookCase):
         self.create()
         path = self.directory / NAME
         good = path.read_bytes()
+        (row,) = json.loads(good)["keys"]
         rows = [
             (good.replace(b'"team"', b'"teem"'), "checksum"),
             (good[: len(good) // 2], "JSONDecodeError"),
             (b"[]", "TypeError"),
             (b'{"schema":1}', "KeyError"),
+            (self.signed([{**row, "grant": []}]), "AttributeError"),
+            (self.signed([{**row, "former": 5}]), "TypeError"),
+            (self.signed([{**row, "sha256": "xx"}]), "ValueError"),
+            (self.signed([{**row, "grant": {"models": ["a b"]}}]), "ValueError"),
             (good.replace(b'"schema":1', b'"schema":2'), "newer version"),
         ]
         for text, told in rows:
@@ -401,6 +407,12 @@ class BookFileTests(BookCase):
             self.assertIn(told, str(caught.exception))
             self.assertIn(str(path), str(caught.exception))
             self.assertEqual(path.read_bytes(), text)
+
+    @staticmethod
+    def signed(rows: list[Any]) -> bytes:
+        """Return a file of these rows whose checksum is right."""
+        body = json.dumps(rows, sort_keys=True, separators=(",", ":"))
+        return json.dumps({"schema": 1, "sha256": hashlib.sha256(body.encode()).hexdigest(), "keys": rows}).encode()
 
     def test_a_file_that_others_may_read_is_refused(self) -> None:
         """As all private files of the gateway are."""

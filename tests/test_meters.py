@@ -176,6 +176,9 @@ class DefaultTests(MeterCase):
         self.assertEqual(self.let_in(5), 2)
         self.meters.renew(Limits(key_per_minute=3, key_concurrent=9), 0.0)
         self.assertEqual(self.let_in(5), 1)
+        bucket = self.meters.meter("key").requests
+        self.meters.renew(Limits(key_per_minute=3, key_concurrent=8), 0.0)
+        self.assertIs(self.meters.meter("key").requests, bucket)
         self.meters.renew(Limits(key_concurrent=9), 0.0)
         self.assertEqual(self.let_in(20), 6)
 

@@ -54,7 +54,7 @@ def _lines(config: Config) -> Iterator[str]:
 
 def _authentication(proxy: ProxyConfig) -> str:
     if not proxy.authenticates:
-        state = "off"
+        state = "off until there is a key" if proxy.auth_mode is AuthMode.AUTO else "off"
     else:
         count = len(proxy.keys)
         state = f"on, {count or 'no'} key{'' if count == 1 else 's'}"

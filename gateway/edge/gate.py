@@ -91,6 +91,11 @@ class Gate:
     resolve: Callable[[str], str] = str
     """Returns the model that a name stands for."""
 
+    @property
+    def asks(self) -> bool:
+        """Whether a client has to show a key now."""
+        return self.authenticates or (self.follows_keys and self.holders.exist)
+
     def judge(self, head: Head) -> Admitted:
         """Return the admitted request; raises GatewayError with what to tell the client."""
         if head.target_bytes > self.target_limit:
@@ -110,8 +115,7 @@ class Gate:
             return Admitted("/", ANONYMOUS, counts=False, settled=self.origins.options(head.browser))
         path, problem = self._path(head.path)
         key_id, holder = ANONYMOUS, None
-        asks = self.authenticates or (self.follows_keys and self.holders.exist)
-        if asks and not (self.open_health and path in _OPEN):
+        if self.asks and not (self.open_health and path in _OPEN):
             holder = self.holders.find(head.keys)
             identity = self.keys.identify(head.keys) if holder is None else holder.id
             if identity is None:

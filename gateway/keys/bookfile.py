@@ -55,7 +55,7 @@ class BookFile:
             if hashlib.sha256(_body(rows)).hexdigest() != document["sha256"]:
                 raise BookError(f"{self.path}: is not what was written (the checksum does not match); {_CURE}.")
             return [_key(row) for row in rows]
-        except (ValueError, KeyError, TypeError, RecursionError) as problem:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
             raise BookError(f"{self.path}: cannot be read ({type(problem).__name__}); {_CURE}.") from None
 
     def save(self, keys: Iterable[Key]) -> None:

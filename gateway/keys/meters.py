@@ -140,7 +140,9 @@ class Meter(msgspec.Struct):
 def _fitted(bucket: Gcra | None, limit: int | None, now: int) -> Gcra | None:
     if not limit:
         return None
-    return Gcra(limit, _MINUTE) if bucket is None else bucket.refitted(limit, now)
+    if bucket is None:
+        return Gcra(limit, _MINUTE)
+    return bucket if bucket.limit == limit else bucket.refitted(limit, now)
 
 
 @attrs.define(eq=False)

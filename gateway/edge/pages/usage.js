@@ -22,9 +22,11 @@ function time(text) {
 
 function cells(kind, ...texts) {
   const row = document.createElement("tr");
+  const heads = byId(kind).closest("table").tHead.rows[0].cells;
   texts.forEach((text, at) => {
     const cell = document.createElement(at ? "td" : "th");
     if (!at) cell.scope = "row";
+    cell.dataset.label = heads[at].textContent;
     cell.append(text);
     row.append(cell);
   });
