@@ -183,8 +183,11 @@ class StreamEncoder:
     def encode(self, events: Sequence[Event]) -> bytes:
         """Return the bytes of some events, complete to the last of them."""
         if not self._array:
-            if len(events) == 1 and events[0].data != sse.DONE:
-                return sse.frame(events[0].data)
+            if len(events) == 1 and (data := events[0].data) != sse.DONE:
+                # By itself, as most are, and mostly with nothing in it that a frame would have to look at.
+                if b"\n" in data or b"\r" in data or b"\xe2" in data or b"\xc2" in data:
+                    return sse.frame(data)
+                return b"data: %b\n\n" % data
             shown = [event.data for event in events if event.data != sse.DONE or self._forwards_done]
             return sse.frames(shown) if shown else b""
         out = bytearray()

@@ -64,7 +64,8 @@ class LineObserver:
     """By loggers' names, as found out from these."""
     lost: int = 0
     """How many lines could not be written."""
-    _waiting: list[tuple[str, str]] = attrs.field(factory=list)
+    left: list[tuple[str, str]] = attrs.field(factory=list)
+    """The lines that wait for ``let_out``."""
     _thread: int = 0
     """Whose lines wait while they are gathered: others' find no turn that ends.  0, nobody's, while they are not."""
 
@@ -92,9 +93,10 @@ class LineObserver:
 
     def let_out(self) -> None:
         """Write what waits."""
-        if self._waiting:
-            waiting, self._waiting = self._waiting, []
-            self._write(waiting)
+        if self.left:
+            lines = self.left.copy()
+            self.left.clear()
+            self._write(lines)
 
     def at_once(self) -> None:
         """Write what waits, and from now on every event when it comes."""
@@ -125,8 +127,8 @@ class LineObserver:
         if get_ident() != self._thread:
             self._write([(level, line)])
             return
-        self._waiting.append((level, line))
-        if urgent or len(self._waiting) >= WAITING_MOST:
+        self.left.append((level, line))
+        if urgent or len(self.left) >= WAITING_MOST:
             self.let_out()
 
     def _lowest_of(self, name: object) -> int:

@@ -11,7 +11,7 @@ Such a turn has an end that others can wait for, as the log does: its lines go o
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -48,6 +48,10 @@ _log = Logger(namespace="gateway")
 class Gathers(Protocol):
     """What can leave something for the end of a turn."""
 
+    @property
+    def left(self) -> Sequence[object]:
+        """What it has left, if anything: always the same list, so that a look costs next to nothing."""
+
     def gather(self) -> None:
         """Begin to: the reactor turns."""
 
@@ -65,27 +69,23 @@ def shorten(reactor: Any, gathers: Gathers | None = None) -> None:
     # names its parts otherwise keeps its own turns.
     if known is None or type(reactor) is not known.EPollReactor or not all(hasattr(reactor, part) for part in _PARTS):
         return
-    if gathers is None:
-        reactor.doIteration = partial(turn, reactor, _nothing)
-    else:
-        reactor.doIteration = partial(turn, reactor, gathers.let_out)
+    reactor.doIteration = partial(turn, reactor, gathers)
+    if gathers is not None:
         reactor.callWhenRunning(gathers.gather)
         reactor.addSystemEventTrigger("after", "shutdown", gathers.at_once)
 
 
-def _nothing() -> None:
-    pass
-
-
-def turn(reactor: Any, let_out: Callable[[], object], timeout: float | None) -> None:
+def turn(reactor: Any, gathers: Gathers | None, timeout: float | None) -> None:
     """Wait for what is ready and let it be read or written; see EPollReactor.doPoll.
 
     It goes on until a timer is due, or the reactor has something else to look after.  What the last wait led to, and
     the timers since, have left is let out before the next: nothing waits while the reactor does.
     """
     selectables, work, poll = reactor._selectables, reactor._doReadOrWrite, reactor._poller.poll
+    left = () if gathers is None else gathers.left
     while True:
-        let_out()
+        if left and gathers is not None:
+            gathers.let_out()
         for descriptor, event in poll(-1 if timeout is None else timeout, AT_A_TIME):
             selectable = selectables.get(descriptor)
             # One that was ready may be gone by its turn.

@@ -11,9 +11,9 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from gateway import sse
 from gateway.calls import Event
 from gateway.splice import NotAnObject
+from gateway.sse import DONE, GAP, Decoder, EventTooLarge
 from gateway.upstreams.exchange import Exchange, WireError
 
 
@@ -46,7 +46,7 @@ class EventStream:
         self._unwrap = unwrap
         self._clock = clock
         self._idle_seconds = idle_seconds
-        self._decoder = sse.Decoder(event_limit)
+        self._decoder = Decoder(event_limit)
         self._held: list[Event] = []
         self._sink: Sink | None = None
         self._first: Deferred[Event] | None = None
@@ -122,11 +122,11 @@ class EventStream:
         fault = ""
         try:
             for payload in self._decoder.feed(chunk):
-                event = Event(payload) if payload == sse.DONE else self._unwrap(payload)
+                event = Event(payload) if payload == DONE else self._unwrap(payload)
                 # An envelope with nothing in it for the client is no event.
                 if event.data:
                     events.append(event)
-        except sse.EventTooLarge:
+        except EventTooLarge:
             fault = "too-large"
         except NotAnObject:
             # No client can read it, and in an array it would spoil what was sent before.
@@ -145,14 +145,14 @@ class EventStream:
             return
         if error is None:
             # The blank line that the last event may lack.
-            self.data(sse.GAP)
+            self.data(GAP)
         # Taking the last event may have ended it: nothing may be awaited of a stream twice.
         if not self._over:
             self._finish(error)
 
     def _hold(self, events: list[Event]) -> None:
         self._held += events
-        good = next((event for event in self._held if event.data != sse.DONE), None)
+        good = next((event for event in self._held if event.data != DONE), None)
         if good is not None and self._first is not None:
             waiting, self._first = self._first, None
             self._committed = True
