@@ -829,6 +829,7 @@ class Describing(Files):
             self.load(
                 "proxy: {auth_mode: strict, trusted_proxies: [10.0.0.5, unix]}\n"
                 "routing: {aliases: {'gpt-*': gemini-2.5-pro}}\n"
+                "usage: {size: 5MiB, prices: {'m-*': {input: 1, output: 1}}}\n"
                 "timeouts: {idle: 90s}\n" + credential("api_key_file: key")
             )
         )
@@ -844,10 +845,12 @@ class Describing(Files):
             "alias: gpt-* -> gemini-2.5-pro",
             "idle 90 s",
             "body 100 MiB",
+            "usage: requests for 90 days, sums for 800 days, up to 5 MiB, prices of its own for m-*",
             "warning: authentication is on",
         ):
             self.assertIn(words, shown)
         self.assertGreater(len(shown.splitlines()), 10)
+        self.assertIn("usage: not written down", describe(self.load("usage: {enabled: false}\n" + STUDIO)))
 
     def test_description_and_repr_show_no_secret(self) -> None:
         """Keys, client secrets, refresh tokens and digests stay inside."""

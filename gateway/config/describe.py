@@ -8,6 +8,7 @@ import attrs
 
 from gateway.calls import Terms
 from gateway.config import listeners
+from gateway.config.tariff import DAY_SECONDS, UsageConfig
 from gateway.config.values import AuthMode, Config, ProxyConfig, UpstreamConfig
 
 _COUNTS = ("queue", "connections", "streams")
@@ -47,6 +48,7 @@ def _lines(config: Config) -> Iterator[str]:
     yield "limits: " + _join(f"{name} {_limit(name, value)}" for name, value in attrs.asdict(config.limits).items())
     yield f"wire: agent {config.wire.agent}, connections opened at start to each https base: {config.wire.warm}"
     yield f"state: {config.state_dir or 'a temporary directory'}"
+    yield f"usage: {_usage(config.usage)}"
     yield f"log: level {config.log.level}, format {config.log.format}"
     for warning in config.warnings:
         yield f"warning: {warning}"
@@ -97,6 +99,14 @@ def _upstream(upstream: UpstreamConfig) -> Iterator[str]:
     for name, terms in named:
         if terms != upstream.terms:
             yield f"{name}: {_terms(terms)}"
+
+
+def _usage(usage: UsageConfig) -> str:
+    if not usage.enabled:
+        return "not written down"
+    days, sums = usage.keep / DAY_SECONDS, usage.keep_rollups / DAY_SECONDS
+    priced = f", prices of its own for {_join(pattern for pattern, _ in usage.prices)}" if usage.prices else ""
+    return f"requests for {days:g} days, sums for {sums:g} days, up to {_size(usage.size)}{priced}"
 
 
 def _terms(terms: Terms) -> str:
