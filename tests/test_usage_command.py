@@ -78,6 +78,19 @@ class CommandTests(OperatorCase):
         rows = (await self.run_command("usage", "--csv", "--model", MODEL)).splitlines()
         self.assertEqual((rows[0].split(",")[:2], rows[1].split(",")[:2]), (["model", "requests"], [MODEL, "3"]))
 
+    async def test_keys_are_told_by_their_names(self) -> None:
+        """And can be asked for by them, of the daemon and of the file."""
+        await self.prepare()
+        made = json.loads(await self.run_command("keys", "create", "alice", "--json"))
+        daemon = await self.daemon()
+        answer = await daemon.ask(GENERATE, prompt(), [("x-goog-api-key", made["secret"])])
+        self.assertEqual(answer.status, 200, answer.body)
+        for _ in range(2):
+            text = await self.run_command("usage", "--by", "key", "--key", "alice")
+            self.assertRegex(text, rf"(?m)^alice \({made['key']['id']}\) +1 ")
+            await self.stopped(daemon)
+        self.assertEqual((await self.usage("--by", "key"))["rows"][0]["key"], made["key"]["id"])
+
     async def test_nothing_used_is_an_empty_table(self) -> None:
         """Where no gateway ever ran."""
         self.google = await self.simulator()

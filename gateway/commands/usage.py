@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from typing import Any
 
 from gateway.accounts.statedir import StateDirectory
 from gateway.commands import tables
 from gateway.commands.accounts import Scene
 from gateway.commands.adminclient import AdminClient, NotRunning, Refused
+from gateway.commands.keyring import keys
 from gateway.commands.pool import Row
-from gateway.config import load
+from gateway.config import ConfigError, load
 from gateway.config.tariff import DEFAULT_USAGE
 from gateway.usage import reports
 from gateway.usage.books import FILE
@@ -24,17 +26,29 @@ NOBODY = {"key": "-", "model": "(none served)", "credential": "(none)", "upstrea
 
 async def usage(scene: Scene) -> int:
     """Print the sums."""
-    told = await _told(scene)
+    names = await _names(scene) if scene.wish.given["by"] == "key" or scene.wish.given["key"] else {}
+    told = await _told(scene, names)
     if scene.wish.given["csv"]:
         scene.say(separated(told))
     else:
-        scene.show(told, table(told))
+        scene.show(told, table(told, names))
     return 0
 
 
-async def _told(scene: Scene) -> Row:
+async def _names(scene: Scene) -> Mapping[str, str]:
+    """Return the names of the client keys by their ids, as far as they can be had; a key that lives comes last."""
+    try:
+        async with keys(scene.reactor, scene.wish.place, scene.environ) as (found, _):
+            rows = await found.rows()
+    except (Refused, ConfigError):
+        return {}
+    return {row["id"]: row["name"] for row in sorted(rows, key=lambda row: row["state"] != "revoked") if row["name"]}
+
+
+async def _told(scene: Scene, names: Mapping[str, str]) -> Row:
     given, place = scene.wish.given, scene.wish.place
     query = {name: given[name] or "" for name in QUERY}
+    query["key"] = {name: key_id for key_id, name in names.items()}.get(query["key"], query["key"])
     state = StateDirectory(place.directory(scene.environ))
     try:
         told: Row = await AdminClient(scene.reactor, state).get("/v1/usage", {k: v for k, v in query.items() if v})
@@ -55,11 +69,14 @@ async def _told(scene: Scene) -> Row:
     return told
 
 
-def table(told: Row) -> str:
-    """Return the sums for people, with their total."""
+def table(told: Row, names: Mapping[str, str] | None = None) -> str:
+    """Return the sums for people, with their total; ``names`` are those of client keys."""
     by, total = told["by"], told["total"]
     lines: list[tuple[str, ...]] = [(by.upper(), *HEADER)]
-    lines += [(row[by] or NOBODY[by], *_cells(row)) for row in told["rows"]]
+    for row in told["rows"]:
+        label = row[by] or NOBODY[by]
+        name = (names or {}).get(label, "") if by == "key" else ""
+        lines.append((f"{name} ({label})" if name else label, *_cells(row)))
     lines.append(("total", *_cells(total)))
     notes = [f"From {told['since']} to before {told['until']}."]
     if total["unpriced"]:

@@ -23,7 +23,7 @@ reads usage.db in its state directory.  Times are how long ago (30m, 24h, 7d, 2w
         ["by", "b", "model", "What to tell apart: model, key, credential, upstream, hour or day."],
         ["since", "s", "7d", "Since when."],
         ["until", "u", "now", "Before when."],
-        ["key", "k", "", "Only what was used with the key of this id."],
+        ["key", "k", "", "Only what was used with the key of this name or id."],
         ["model", "m", "", "Only what this model was used for."],
     ]
     optFlags = [*Placed.optFlags, ["csv", None, "Print CSV, for spreadsheets, without the total."]]  # noqa: RUF012
