@@ -72,6 +72,8 @@ setup(
             # 1.36: the first whose exporter gives up its tries when it is told to end.
             "opentelemetry-sdk>=1.36",
             "opentelemetry-exporter-otlp-proto-http>=1.36",
+            # 2.31: the first that keeps Proxy-Authorization from the wrong host; the exporter sends through it.
+            "requests>=2.31",
         ],
         "test": [
             # 6.100: explicit stateful and settings APIs that the suite uses.

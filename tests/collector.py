@@ -39,6 +39,8 @@ class Collector(Resource):
         self.bodies = b""
         self.heads: list[dict[str, str]] = []
         self.status = 200
+        self.elsewhere = ""
+        """Where it sends whoever it refuses."""
         self.port = reactor.listenTCP(0, Site(self), interface="127.0.0.1")
 
     @property
@@ -51,6 +53,7 @@ class Collector(Resource):
         }})  # fmt: skip
         request.setResponseCode(self.status)
         if self.status != 200:
+            request.setHeader(b"location", self.elsewhere.encode())
             return b""
         body = request.content.read()
         self.bodies += body

@@ -162,6 +162,24 @@ class CollectorTests(TraceCase):
         self.assertEqual(self.daemon.printed.count("does not take them"), 1)
         self.assertNotIn("canary", self.daemon.printed)
 
+    async def test_traces_go_where_the_configuration_says_and_nowhere_else(self) -> None:
+        """Proxies of the environment are not asked, a ~/.netrc has no say, and a redirect is a refusal."""
+        nowhere = "http://127.0.0.1:9"
+        netrc = self.home / "netrc"
+        netrc.write_text("machine 127.0.0.1 login a password canary-of-the-netrc\n")
+        netrc.chmod(0o600)
+        environ = {"HTTP_PROXY": nowhere, "http_proxy": nowhere, "ALL_PROXY": nowhere, "NETRC": str(netrc)}
+        await self.begin(environ=environ)
+        self.assertEqual((await self.daemon.ask(GENERATE, prompt())).status, 200)
+        await self.collector.has(2)
+        self.assertEqual(self.collector.heads[0]["authorization"], "Bearer canary-of-the-collector")
+        elsewhere = Collector()
+        self.addCleanup(elsewhere.port.stopListening)
+        self.collector.status, self.collector.elsewhere = 307, f"{elsewhere.url}/v1/traces"
+        self.assertEqual((await self.daemon.ask(GENERATE, prompt())).status, 200)
+        await logged(self.daemon, "does not take them")
+        self.assertEqual((len(self.collector.spans), elsewhere.heads), (2, []))
+
     async def test_what_is_left_is_told_at_the_end(self) -> None:
         """SIGTERM at once after an answer: its span is there."""
         await self.begin()

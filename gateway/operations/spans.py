@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+import requests
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
@@ -65,8 +66,12 @@ class SpanExport:
                 "service.instance.id": str(uuid.uuid4()),
             }
         )
+        session = requests.Session()
+        # Neither proxies of the environment nor a ~/.netrc, whose password would take the place of config.headers.
+        session.trust_env, session.max_redirects = False, 0
         self._exporter = OTLPSpanExporter(
             config.traces_url,
+            session=session,
             headers={name: value.reveal() for name, value in config.headers} or None,
             timeout=seconds,
         )
