@@ -23,7 +23,8 @@ class Gcra(msgspec.Struct):
 
     def admits(self, now: int) -> bool:
         """Say whether one more unit conforms at ``now``, in nanoseconds."""
-        return self.arrival - now * self.limit <= (self.limit - 1) * self.period
+        due = now * self.limit
+        return self.arrival <= due or self.arrival - due <= (self.limit - 1) * self.period
 
     def passes(self, now: int) -> bool:
         """Take one unit where it conforms, and say whether it did."""
