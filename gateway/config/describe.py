@@ -9,6 +9,7 @@ import attrs
 from gateway.calls import Terms
 from gateway.config import listeners
 from gateway.config.tariff import DAY_SECONDS, UsageConfig
+from gateway.config.telling import MIB, LogConfig, OtelConfig
 from gateway.config.values import AuthMode, Config, ProxyConfig, UpstreamConfig
 
 _COUNTS = ("queue", "connections", "streams")
@@ -49,9 +50,23 @@ def _lines(config: Config) -> Iterator[str]:
     yield f"wire: agent {config.wire.agent}, connections opened at start to each https base: {config.wire.warm}"
     yield f"state: {config.state_dir or 'a temporary directory'}"
     yield f"usage: {_usage(config.usage)}"
-    yield f"log: level {config.log.level}, format {config.log.format}"
+    yield f"log: {_log(config.log)}"
+    yield f"traces: {_traces(config.otel)}"
     for warning in config.warnings:
         yield f"warning: {warning}"
+
+
+def _log(log: LogConfig) -> str:
+    levels = "".join(f", {name} {level}" for name, level in log.levels)
+    kept = f"put aside at {log.rotate_bytes / MIB:g} MiB, {log.rotate_keep} kept" if log.rotate_bytes else "kept as one"
+    return f"level {log.level}{levels}, format {log.format}; its file is {kept}"
+
+
+def _traces(otel: OtelConfig) -> str:
+    if not otel.endpoint:
+        return "none"
+    told = ", and upstream is told of them" * otel.propagate_upstream
+    return f"{otel.sample:.0%} of what has no traceparent, to {otel.traces_url} as {otel.service_name}{told}"
 
 
 def _authentication(proxy: ProxyConfig) -> str:
