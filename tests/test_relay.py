@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from typing import Any
 
@@ -11,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from gateway.calls import Journal
+from gateway.calls import Call, Journal
 from gateway.config import DoneMarker, Timeouts
 from gateway.edge.relay import CUT_SECONDS, Relay
 from gateway.upstreams.exchange import WireError
@@ -120,6 +121,19 @@ class FramingTests(RelayCase):
         }
         self.assertEqual({name: headers.get(name) for name in expected}, expected)
         self.assertNotIn("content-length", headers)
+
+    def test_a_stream_under_way_keeps_nothing_of_what_asked_for_it(self) -> None:
+        """Thousands of them are open at a time: neither the call nor a body nor header fields, which count no more."""
+        self.flowing()
+        self.assertEqual(self.world.site.room.buffered, 0)
+        (request,) = self.client.protocol.requests
+        self.assertEqual(request.named, {})
+        gc.collect()  # of what other tests left
+        calls = [one for one in gc.get_objects() if type(one) is Call and one.request_id == request.journal.request_id]
+        self.assertEqual(calls, [])
+        self.exchange.send(sse(TWO))
+        self.exchange.end()
+        self.assertEqual((self.answer.body, self.answer.whole), (sse(ONE, TWO), True))
 
     def test_upstreams_trace_id_is_a_header_and_not_in_the_stream(self) -> None:
         """codeassist: taken from the first event."""

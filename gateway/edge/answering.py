@@ -146,6 +146,7 @@ class Answering(server.Request):
         elif version == b"HTTP/1.0":
             fields = (*fields, (b"Connection", b"keep-alive"))
         first = head(version, self.code, fields, common_lines(self.journal.request_id, self.origin))
+        self._fields = ()
         if not data or self._bodyless:
             self.channel.write(first)
             return

@@ -120,6 +120,8 @@ class _Api:
         if isinstance(reply, Live):
             journal.trace_id = reply.first.trace_id
             relay = Relay(request, call, reply.stream, self._clock, reply.release, reply.failed)
+            request.let_go()
+            del call, reply
             await relay.run(_headers(journal))
         elif isinstance(reply, Whole):
             request.origin = "upstream"

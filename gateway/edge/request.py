@@ -21,7 +21,7 @@ from gateway.config import Limits
 from gateway.dialects.gemini import summary
 from gateway.dialects.guard import FOLDED_FROM_BYTES, Guard, GuardError
 from gateway.edge import errors
-from gateway.edge.answering import NO_ARGS, STREAMING_ARGS, Answering, Answers
+from gateway.edge.answering import NO_ARGS, NO_FIELDS, STREAMING_ARGS, Answering, Answers
 from gateway.edge.channel import GatewayChannel
 from gateway.edge.gate import KEY_INVALID, Admitted, Gate, Head
 from gateway.edge.gathering import Gathering
@@ -223,12 +223,8 @@ class GatewayRequest(Answering):
         if self.received > self.limits.body:
             self.refuse(self.gate.too_large())
             return
-        try:
-            self.gateway.room.take(len(data))
-        except GatewayError as error:
-            self.refuse(error)
+        if not self._finds_room(len(data)):
             return
-        self._held += len(data)
         if self._guard is None:
             self._gathered.add(data)
         else:
@@ -245,18 +241,21 @@ class GatewayRequest(Answering):
 
     def placed(self, part: memoryview) -> None:
         """Take the body's next bytes, which are in the place."""
-        count = len(part)
         if self._guard is None or not self._guard.goes_on(part):
             self.handleContentChunk(bytes(part))
             return
-        self.received += count
+        self.received += len(part)
+        if self._finds_room(len(part)):
+            self._gathered.placed(len(part))
+
+    def _finds_room(self, count: int) -> bool:
         try:
             self.gateway.room.take(count)
         except GatewayError as error:
             self.refuse(error)
-            return
+            return False
         self._held += count
-        self._gathered.placed(count)
+        return True
 
     def _refuse_text(self, problem: GuardError) -> None:
         self.refuse(GatewayError(400, "INVALID_ARGUMENT", "BODY_NOT_JSON", str(problem)))
@@ -286,9 +285,7 @@ class GatewayRequest(Answering):
         self._streaming = True
 
     def _give_back(self) -> None:
-        self._gathered.drop()
-        self.gateway.room.give(self._held)
-        self._held = 0
+        self.let_go()
         if self._streaming:
             self.gateway.room.give_stream()
             self._streaming = False
@@ -299,6 +296,12 @@ class GatewayRequest(Answering):
     def body(self) -> Folded:
         """Return the request's body, once."""
         return self._gathered.take()
+
+    def let_go(self) -> None:
+        """Keep nothing of what asked for the answer: that may go on for long."""
+        self._gathered.drop()
+        self.gateway.room.give(self._held)
+        self._held, self._guard, self.named = 0, None, NO_FIELDS
 
     def processingFailed(self, reason: Failure) -> None:
         """Answer a fault of ours without telling about it, and log it.  See http.Request."""

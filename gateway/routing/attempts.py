@@ -269,9 +269,10 @@ class Router:
         request = run.request(member, base, token)
         run.calls += 1
         run.bases.add(base)
+        # A stream goes on for long, and keeps no more of its run than it needs.
         uses = UNUSED if not call.streams else Uses(
-            lambda: self.chooser.release(lease),
-            lambda error: self._failed_late(run, member.credential, error),
+            partial(self.chooser.release, lease),
+            partial(self._failed_late, member.credential, call.model, base),
         )
         return self._asker.ask(call, member, request, now, min(now + self._limit(call), run.deadline), uses)
 
@@ -289,10 +290,12 @@ class Router:
             # Where the client's own deadline was the shorter one, it says nothing about the backend.
             self._consequences.answered(member.credential, run.call.model, base, verdict)
 
-    def _failed_late(self, run: Run, credential: Credential, error: bytes) -> bytes | GatewayError:
+    def _failed_late(
+        self, credential: Credential, model: str, base: str, error: bytes
+    ) -> bytes | GatewayError:
         """Judge an error event of a committed stream; see asking.Live."""
         verdict = verdicts.judge_error_object(error, self.wall_seconds())
-        self._blame(run, credential, verdict)
+        self._consequences.blame(credential, model, base, verdict)
         if verdict.hides:
             return unanswered.failure(verdict)
         return scrubbed(status_body(error, verdict.status))

@@ -143,8 +143,9 @@ class _Job:
             self._over(failure)
 
     def answered(self, response: Response) -> None:
-        """Take the head of the answer."""
+        """Take the head of the answer; what was sent is not sent again."""
         self._connection = None
+        self.head, self.body = b"", None
         self._over(response)
 
     def failed(self, connection: Connection, reason: Failure) -> None:
