@@ -136,11 +136,20 @@ class Metrics:
         if found is not None:
             return found
         label = self._model_names.label(name) if name else NO_MODEL
-        return self.models.setdefault(label, OfModel())
+        found = self.models.get(label)
+        if found is None:
+            found = self.models[label] = OfModel()
+        return found
 
     def _key(self, name: str) -> OfKey:
         found = self.keys.get(name)
-        return found if found is not None else self.keys.setdefault(self._key_names.label(name), OfKey())
+        if found is not None:
+            return found
+        label = self._key_names.label(name)
+        found = self.keys.get(label)
+        if found is None:
+            found = self.keys[label] = OfKey()
+        return found
 
     def _failed(self, event: Ended) -> None:
         if event.reason == "CLIENT_LEFT":
