@@ -425,10 +425,12 @@ class BreakingTests(RelayCase):
                 raise ZeroDivisionError
 
         exchange = Broken(200, SSE)
+        # It is paused at the second read, and resumed when the first has been written.
+        exchange.send(sse(ONE))
+        exchange.send(sse(ONE))
         self.world = Edge.build(exchange)
         self.client = self.world.connect()
         self.client.post(PATH + "?alt=sse")
-        exchange.send(sse(ONE))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         error = self.broken(self.client)
         self.assertEqual((error["code"], error["status"]), (500, "INTERNAL"))

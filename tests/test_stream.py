@@ -73,13 +73,28 @@ class CommitTests(StreamCase):
         self.exchange.send(sse(event("one"))[:-2])
         self.assertNoResult(first)
 
-    def test_upstream_waits_between_the_first_event_and_the_sink(self) -> None:
-        """Nobody takes its bytes yet."""
+    def test_upstream_waits_between_a_read_after_the_first_event_and_the_sink(self) -> None:
+        """Nobody takes its bytes yet.  One read more is held, because the sink nearly always comes before it."""
         self.first()
         self.exchange.send(sse(event("one")))
-        self.assertTrue(self.exchange.paused)
+        paused = [self.exchange.paused]
+        self.exchange.send(sse(event("two")))
+        paused.append(self.exchange.paused)
         self.stream.attach(self.sink)
-        self.assertFalse(self.exchange.paused)
+        self.exchange.send(sse(event("three")))
+        self.assertEqual((paused, self.exchange.paused), ([False, True], False))
+        self.assertEqual(self.sink.data, [event("one"), event("two"), event("three")])
+
+    def test_a_stream_that_nobody_takes_yet_is_late_with_nothing(self) -> None:
+        """The first event ends the wait for it; the clock of silence begins with the sink."""
+        first = self.first()
+        self.exchange.send(sse(event("one")))
+        self.clock.advance(10 * IDLE)
+        self.stream.attach(self.sink)
+        self.clock.advance(IDLE - 0.001)
+        self.assertEqual((self.successResultOf(first).data, self.sink.ends), (event("one"), []))
+        self.clock.advance(0.001)
+        self.assertEqual(self.sink.ends, ["timeout-idle"])
 
     def test_events_that_came_with_the_first_are_given_in_one_go(self) -> None:
         """In their order."""

@@ -28,7 +28,7 @@ class Sink(Protocol):
 
 
 class EventStream:
-    """Decodes and unwraps a body as it comes; pauses it after the first event until somebody takes it.
+    """Decodes and unwraps a body as it comes; pauses it where more comes than the first event before somebody takes it.
 
     The clock of ``idle_seconds`` runs only while upstream is being read: a slow client is not upstream's
     silence.
@@ -80,14 +80,16 @@ class EventStream:
         """Commit: give ``sink`` the events held so far and let the rest follow."""
         self._sink = sink
         held, self._held = self._held, []
-        # The pause so far was ours.  One that the sink asks for while it takes these events is its own, and stays.
-        self._paused = False
+        # A pause so far was ours.  One that the sink asks for while it takes these events is its own, and stays.
+        ours, self._paused = self._paused, False
         sink.events(held)
         if self._over:
             sink.ended(self._error)
         elif not self._paused:
-            self._paused = True
-            self.resume()
+            self._heard = self._clock.seconds()
+            self._arm(self._idle_seconds, "timeout-idle")
+            if ours:
+                self._exchange.resume()
 
     def pause(self) -> None:
         """Stop reading from upstream."""
@@ -152,12 +154,17 @@ class EventStream:
 
     def _hold(self, events: list[Event]) -> None:
         self._held += events
-        good = next((event for event in self._held if event.data != DONE), None)
-        if good is not None and self._first is not None:
-            waiting, self._first = self._first, None
-            self._committed = True
+        if self._first is None:
+            # Nearly always the first one is taken before more can come.
             self.pause()
-            waiting.callback(good)
+            return
+        for event in events:
+            if event.data != DONE:
+                waiting, self._first = self._first, None
+                self._committed = True
+                self._disarm()
+                waiting.callback(event)
+                return
 
     def _finish(self, error: WireError | None) -> None:
         self._over = True

@@ -75,8 +75,6 @@ class Connection(TwistedProtocol):
         self._paused = False
         """Whether who takes it wants no more for now."""
         self._stands = False
-        self._announcing = False
-        """Whether the one who takes the body is just being found, and may want it paused only until then."""
 
     # Its life
 
@@ -207,9 +205,7 @@ class Connection(TwistedProtocol):
         if head.code >= 400:
             # Who refuses a request before it is all there does not read the rest.
             self._stop_sending()
-        self._announcing = True
         job.answered(response)
-        self._announcing = False
         if self._response is response and not self.over:
             self._held = not response.taken
             self._go_on(response)
@@ -273,7 +269,7 @@ class Connection(TwistedProtocol):
 
     def _flow(self) -> None:
         stands = self._held or self._paused
-        if stands != self._stands and not self._announcing and not self.over:
+        if stands != self._stands and not self.over:
             self._stands = stands
             transport: Any = self.transport
             if stands:
