@@ -43,9 +43,11 @@ class Answers(Protocol):
 class Answering(server.Request):
     """Puts answers together by itself, because Twisted's own sorts and checks each header field by its own rules.
 
-    What most requests do not change stands in the class: one of fewer than 30 attributes of its own costs less time and
-    half the memory, since such objects share the table of their names.
+    What most requests do not change stands in the class, and what all have has slots: one of fewer than 30 attributes
+    in its dictionary costs less time and half the memory, since such objects share the table of their names.
     """
+
+    __slots__ = ("gateway", "journal")
 
     channel: GatewayChannel
     gateway: Answers

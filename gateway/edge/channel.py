@@ -58,6 +58,8 @@ def _up_to_id(second: int) -> bytes:
 class GatewayChannel(ReadingChannel):
     """A client's connection."""
 
+    __slots__ = ("host", "local_name", "peer", "peer_name")
+
     site: Door
     peer: Any
     host: Any

@@ -29,6 +29,8 @@ class Timed(Protocol):
 class PacedChannel(http.HTTPChannel):
     """Tells its pace what happens on it; whoever reads its bytes says when they come and when a head is over."""
 
+    __slots__ = ("_now", "pace")
+
     site: Timed
     pace: Pace
 

@@ -69,10 +69,9 @@ class House(Answers, Protocol):
 class GatewayRequest(Answering):
     """One request: its head is judged before its body is taken, its end is reported once."""
 
+    __slots__ = ("_gathered", "gate", "limits", "resource")
+
     gateway: House
-    gate: Gate
-    limits: Limits
-    resource: IResource
     key_id = ""
     holder: Holder | None = None
     """Who is calling, where it is with a key that the gateway has made."""
