@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.dialects.guard import DEPTH_LIMIT, Guard, GuardError
+from gateway.dialects.guard import DEPTH_LIMIT, Guard, GuardError, check
 
 
 def taken(chunks: Iterable[bytes], limit: int = DEPTH_LIMIT, *, folds: bool = False) -> str:
@@ -21,6 +21,15 @@ def taken(chunks: Iterable[bytes], limit: int = DEPTH_LIMIT, *, folds: bool = Fa
         for chunk in chunks:
             guard.feed(chunk)
         guard.end()
+    except GuardError as error:
+        return str(error)
+    return ""
+
+
+def at_once(text: bytes) -> str:
+    """Return what is said to a text that is checked as a whole, empty where it is taken."""
+    try:
+        check(text)
     except GuardError as error:
         return str(error)
     return ""
@@ -147,6 +156,18 @@ class GuardTests(SynchronousTestCase):
                     said = taken(chunks, folds=folds)
                     self.assertEqual(bool(said), bool(problem), f"{name}, {how}, {folds}: {said!r}")
                     self.assertIn(problem, said, f"{name}, {how}, {folds}")
+
+    def test_check_of_a_whole_text_says_the_same(self) -> None:
+        """L10: in the same words."""
+        for name, text, _ in TEXTS:
+            self.assertEqual(at_once(text), taken([text]), name)
+
+    @given(TEXT | st.binary(max_size=40) | st.text('0123456789.eE+-[]{},"', max_size=40).map(str.encode))
+    @settings(deadline=None, max_examples=500)
+    def test_check_agrees_with_the_guard(self, text: bytes) -> None:
+        """Over any text, however deep it is within."""
+        for shown in (text, nested(98, text)):
+            self.assertEqual(at_once(shown), taken([shown]))
 
     def test_refusal_comes_with_the_chunk_that_deserves_it(self) -> None:
         """A body that is too deep is refused before the rest of it has come."""

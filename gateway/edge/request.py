@@ -19,13 +19,13 @@ from twisted.web.resource import IResource
 from gateway.calls import Ended, GatewayError, Headers, Journal, Recorder, Usage
 from gateway.config import Limits
 from gateway.dialects.gemini import summary
-from gateway.dialects.guard import FOLDED_FROM_BYTES, Guard, GuardError
+from gateway.dialects.guard import GuardError
 from gateway.edge import errors
 from gateway.edge.answering import NO_ARGS, NO_FIELDS, STREAMING_ARGS, Answering, Answers
 from gateway.edge.channel import GatewayChannel
 from gateway.edge.gate import KEY_INVALID, Admitted, Gate, Head
-from gateway.edge.gathering import Gathering
 from gateway.edge.guesses import Guesses
+from gateway.edge.intake import NO_BODY, Intake
 from gateway.edge.keys import carried
 from gateway.edge.origins import NO_BROWSER, Browser
 from gateway.edge.proxies import NO_PROXIES
@@ -94,7 +94,8 @@ class GatewayRequest(Answering):
     _counted = False
     """Whether it is among its key's requests under way."""
     _discarded_to = 0
-    _guard: Guard | None = None
+    _intake: Intake | None = None
+    """Takes the body, if one is to come."""
     _settled: Headers | None = None
     _linger: IDelayedCall | None = None
 
@@ -102,7 +103,6 @@ class GatewayRequest(Answering):
         super().__init__(channel)
         site: Any = channel.site
         self.gateway = site
-        self._gathered = Gathering(site.spare)
 
     def begin(self, method: bytes, target: bytes, version: bytes, named: Mapping[bytes, Sequence[bytes]]) -> None:
         """Take the head, when it is complete and nothing was decided; ``named`` has its fields by lower-case name."""
@@ -195,8 +195,8 @@ class GatewayRequest(Answering):
         self.journal.path = admitted.path
         if admitted.settled is not None:
             self._settled = admitted.settled
-        if self.method == b"POST":
-            self._guard = Guard(folded_from=0 if (length or 0) > FOLDED_FROM_BYTES else FOLDED_FROM_BYTES)
+        if length != 0:
+            self._intake = Intake(length, self.method == b"POST", self.gateway.spare)
 
     def refuse(self, error: GatewayError) -> None:
         """Answer now and take no more of the body; the connection closes when the client is through."""
@@ -224,28 +224,23 @@ class GatewayRequest(Answering):
             return
         if not self._finds_room(len(data)):
             return
-        if self._guard is None:
-            self._gathered.add(data)
-        else:
-            try:
-                folds = self._guard.feed(data)
-            except GuardError as problem:
-                self._refuse_text(problem)
-            else:
-                self._gathered.add(data, folds)
+        assert self._intake is not None
+        try:
+            self._intake.add(data)
+        except GuardError as problem:
+            self._refuse_text(problem)
 
     def place(self, most: int) -> memoryview | None:
         """Return where the body's next bytes may be put at once, if there is such a place; see ``placed``."""
-        return None if self.refused else self._gathered.place(most)
+        return None if self.refused or self._intake is None else self._intake.place(most)
 
     def placed(self, part: memoryview) -> None:
         """Take the body's next bytes, which are in the place."""
-        if self._guard is None or not self._guard.goes_on(part):
+        if self._intake is None or not self._intake.placed(part):
             self.handleContentChunk(bytes(part))
             return
         self.received += len(part)
-        if self._finds_room(len(part)):
-            self._gathered.placed(len(part))
+        self._finds_room(len(part))
 
     def _finds_room(self, count: int) -> bool:
         try:
@@ -261,9 +256,9 @@ class GatewayRequest(Answering):
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Process the whole request.  Called by the channel; see http.Request."""
-        if self._guard is not None and not self.refused:
+        if self._intake is not None and not self.refused:
             try:
-                self._guard.end()
+                self._intake.end()
             except GuardError as problem:
                 self._refuse_text(problem)
         if self._settled is not None:
@@ -294,13 +289,14 @@ class GatewayRequest(Answering):
 
     def body(self) -> Folded:
         """Return the request's body, once."""
-        return self._gathered.take()
+        return NO_BODY if self._intake is None else self._intake.take()
 
     def let_go(self) -> None:
         """Keep nothing of what asked for the answer: that may go on for long."""
-        self._gathered.drop()
+        if self._intake is not None:
+            self._intake.drop()
         self.gateway.room.give(self._held)
-        self._held, self._guard, self.named = 0, None, NO_FIELDS
+        self._held, self._intake, self.named = 0, None, NO_FIELDS
 
     def processingFailed(self, reason: Failure) -> None:
         """Answer a fault of ours without telling about it, and log it.  See http.Request."""
