@@ -81,7 +81,7 @@ def with_script(*script: Any) -> Callable[[Edge], None]:
 
 
 def with_chooser(edge: Edge) -> None:
-    edge.router.chooser = Faulty(edge.router.chooser, "take")  # type: ignore[assignment]
+    edge.router.chooser = Faulty(edge.router.chooser, "claim")  # type: ignore[assignment]
 
 
 def good(target: str) -> FakeExchange:

@@ -48,6 +48,9 @@ class Condemned:
     """Whether it stops its whole upstream."""
 
 
+NOBODY = Condemned(False, False)
+
+
 class Lease(msgspec.Struct, eq=False):
     """One request's use of a credential for a model."""
 
@@ -199,7 +202,7 @@ class Standings:
         strike them all.
         """
         if not self._quarantines.condemn(credential, reason, link, wall):
-            return Condemned(False, False)
+            return NOBODY
         self.version += 1
         if not needs_owner:
             return Condemned(True, False)

@@ -45,7 +45,8 @@ class Usage:
 
     def begin(self, credential: Credential, now: float) -> bool:
         """Take note that a request goes out; say whether that is worth keeping over a restart."""
-        use = self._of((credential.upstream, credential.name))
+        key = (credential.upstream, credential.name)
+        use = self._known.get(key) or self._of(key)
         use.last = now
         news = now - use.kept >= NEWS_SECONDS
         if news:

@@ -32,7 +32,12 @@ class Recorders:
 
     def attempted(self, journal: Journal, attempt: Attempt) -> None:
         """See Recorder."""
-        _tell(f"request {journal.request_id}", self._attempted, journal, attempt)
+        # As _tell does it, for every request.
+        for one in self._attempted:
+            try:
+                one(journal, attempt)
+            except Exception:
+                _log.failure(_FAILED, recorder=one.__qualname__, whom=f"request {journal.request_id}")
 
     def ended(self, event: Ended) -> None:
         """See Recorder."""

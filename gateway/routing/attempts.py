@@ -95,7 +95,7 @@ class Router:
         self._asker = Asker(self.wire, self.clock, self.wall_seconds, self.timeouts, self.limits)
         self.chooser = Chooser(self.clock, self.standings, self.sessions, self.affinity, waiting)
         self._consequences = Consequences(
-            self.clock, self.wall_seconds, self.chance, self.standings, self.recorder, self._budgets
+            self.clock, self.wall_seconds, self.chance, self.standings, self._budgets
         )
 
     def renewed(self, **settings: Any) -> Router:
@@ -117,8 +117,9 @@ class Router:
             budget = min(budget, call.server_timeout_seconds)
         run = Run(call, journal, able, now + budget, bound_by)
         while True:
-            # Whoever waits comes before whoever comes.
-            chooser.waiting.offer()
+            if chooser.waiting.waiters:
+                # Whoever waits comes before whoever comes.
+                chooser.waiting.offer()
             taken = chooser.claim(run, self.catalog, self.strategy, self.explains)
             if isinstance(taken, Nobody):
                 taken = await chooser.wait(
@@ -133,7 +134,8 @@ class Router:
             try:
                 result = await self._use(run, run.members[credential], lease)
                 if isinstance(result, Failure):
-                    self._blame(run, credential, result.verdict)
+                    base = journal.attempts[-1].base if journal.attempts else None
+                    self._blame(credential, call.model, base, result.verdict)
                 elif result is not None:
                     self._served(run, lease, isinstance(result, Live))
             finally:
@@ -295,7 +297,7 @@ class Router:
     ) -> bytes | GatewayError:
         """Judge an error event of a committed stream; see asking.Live."""
         verdict = verdicts.judge_error_object(error, self.wall_seconds())
-        self._consequences.blame(credential, model, base, verdict)
+        self._blame(credential, model, base, verdict)
         if verdict.hides:
             return unanswered.failure(verdict)
         return scrubbed(status_body(error, verdict.status))
@@ -308,6 +310,9 @@ class Router:
         run.journal.attempts.append(attempt)
         self.recorder.attempted(run.journal, attempt)
 
-    def _blame(self, run: Run, credential: Credential, verdict: Verdict) -> None:
-        attempts = run.journal.attempts
-        self._consequences.blame(credential, run.call.model, attempts[-1].base if attempts else None, verdict)
+    def _blame(self, credential: Credential, model: str, base: str | None, verdict: Verdict) -> None:
+        condemned = self._consequences.blame(credential, model, base, verdict)
+        if condemned.new:
+            self.recorder.quarantined(credential, verdict.reason, verdict.link)
+        if condemned.halts:
+            self.recorder.halted(credential.upstream)

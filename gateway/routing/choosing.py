@@ -209,7 +209,8 @@ class Chooser:
         self.standings.release(lease)
         if lease.credential.terms.max_concurrent:
             self.waiting.held(self.clock.seconds() - lease.since)
-        self.waiting.offer()
+        if self.waiting.waiters:
+            self.waiting.offer()
 
     def free_in(self, run: Run, now: float) -> tuple[float | None, bool]:
         """Return in how many seconds the first credential may serve such a request, and whether it is busy now.

@@ -9,8 +9,8 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from gateway.accounts.rests import ANY
-from gateway.accounts.standing import Standings
-from gateway.calls import Action, Blame, Credential, Recorder, Verdict
+from gateway.accounts.standing import NOBODY, Condemned, Standings
+from gateway.calls import Action, Blame, Credential, Verdict
 from gateway.routing.budget import RetryBudget
 
 REFUSED_SECONDS = 15.0
@@ -40,7 +40,6 @@ class Consequences:
     chance: Callable[[], float]
     """A number from 0 to below 1."""
     standings: Standings
-    recorder: Recorder
     _budgets: Budgets
 
     def allows(self, upstream: str) -> bool:
@@ -63,8 +62,11 @@ class Consequences:
                 doubts.answered(credential, model)
             self._budgets[credential.upstream].succeeded()
 
-    def blame(self, credential: Credential, model: str, base: str | None, verdict: Verdict) -> None:
-        """Let whoever a verdict blames suffer for it; ``base`` is where it was given, None where nowhere."""
+    def blame(self, credential: Credential, model: str, base: str | None, verdict: Verdict) -> Condemned:
+        """Let whoever a verdict blames suffer for it; ``base`` is where it was given, None where nowhere.
+
+        Returns whom that has taken out.
+        """
         now = self.clock.seconds()
         if verdict.action is Action.REFRESH:
             # The token is the credential's for every model, and not its project's.
@@ -79,15 +81,12 @@ class Consequences:
             self.standings.cool(credential, model, until, now, verdict.reason, verdict.own)
         elif verdict.blame is Blame.CREDENTIAL:
             wall = self.wall_seconds()
-            condemned = self.standings.quarantine(
+            return self.standings.quarantine(
                 credential, verdict.reason, verdict.link, now, wall, verdict.needs_owner
             )
-            if condemned.new:
-                self.recorder.quarantined(credential, verdict.reason, verdict.link)
-            if condemned.halts:
-                self.recorder.halted(credential.upstream)
         elif verdict.blame is Blame.BASE and base is not None:
             self.rest_base(base, model, verdict)
+        return NOBODY
 
     def rest_base(self, base: str, model: str, verdict: Verdict) -> None:
         """Prefer other bases for a model, for as long as a verdict says."""

@@ -49,19 +49,20 @@ class Waiting(Generic[T]):
     limit: int
     waits: dict[str, Histogram] = attrs.field(factory=lambda: {outcome: Histogram() for outcome in OUTCOMES})
     """How long requests waited, by what came of it."""
-    _waiters: dict[_Waiter[T], None] = attrs.field(factory=dict)
+    waiters: dict[_Waiter[T], None] = attrs.field(factory=dict)
+    """Mostly there is none, and every request asks for that."""
     _wake: IDelayedCall | None = None
     _offering: bool = False
     _again: bool = False
     _hold: float = HOLD_SECONDS
 
     def __len__(self) -> int:
-        return len(self._waiters)
+        return len(self.waiters)
 
     @property
     def full(self) -> bool:
         """Whether nobody more may wait."""
-        return len(self._waiters) >= self.limit
+        return len(self.waiters) >= self.limit
 
     def wait(
         self, key: Hashable, claim: Callable[[], T | Nobody], seconds: float, free_at: float | None
@@ -75,21 +76,21 @@ class Waiting(Generic[T]):
         now = self.clock.seconds()
         waiter = _Waiter(key, claim, given, now, now + seconds)
         waiter.timer = self.clock.callLater(seconds, self._late, waiter)
-        self._waiters[waiter] = None
+        self.waiters[waiter] = None
         if free_at is not None:
             self._wake_at(free_at)
         return given
 
     def offer(self) -> None:
         """Let the waiters claim, in their order: something may have become free."""
-        if not self._waiters:
+        if not self.waiters:
             return
         if self._offering:
             self._again = True
             return
         self._offering = True
         try:
-            self._again = bool(self._waiters)
+            self._again = bool(self.waiters)
             while self._again:
                 self._again = False
                 self._round()
@@ -102,14 +103,14 @@ class Waiting(Generic[T]):
 
     def estimate(self, places: int) -> float:
         """Return in how many seconds it would be a newcomer's turn, where ``places`` are taken."""
-        return min(self._hold * (len(self._waiters) + 1) / max(places, 1), ESTIMATE_MOST_SECONDS)
+        return min(self._hold * (len(self.waiters) + 1) / max(places, 1), ESTIMATE_MOST_SECONDS)
 
     def _round(self) -> None:
         now = self.clock.seconds()
         nobody: dict[Hashable, Nobody] = {}
         soonest = math.inf
-        for waiter in list(self._waiters):
-            if waiter not in self._waiters:
+        for waiter in list(self.waiters):
+            if waiter not in self.waiters:
                 # It left while another was given something.
                 continue
             try:
@@ -129,7 +130,7 @@ class Waiting(Generic[T]):
                 waiter.given.callback(None)
             elif found.free_at is not None:
                 soonest = min(soonest, found.free_at)
-        if soonest < math.inf and self._waiters:
+        if soonest < math.inf and self.waiters:
             self._wake_at(max(soonest, now))
 
     def _wake_at(self, at: float) -> None:
@@ -145,11 +146,11 @@ class Waiting(Generic[T]):
         waiter.given.callback(None)
 
     def _drop(self, waiter: _Waiter[T], outcome: str) -> None:
-        self._waiters.pop(waiter, None)
+        self.waiters.pop(waiter, None)
         self.waits[outcome].took(self.clock.seconds() - waiter.since)
         if waiter.timer is not None and waiter.timer.active():
             waiter.timer.cancel()
-        if not self._waiters and self._wake is not None and self._wake.active():
+        if not self.waiters and self._wake is not None and self._wake.active():
             self._wake.cancel()
 
 
