@@ -110,6 +110,14 @@ class RefusalTests(MeterCase):
         self.is_over("KEY_TOKENS_PER_MINUTE_EXCEEDED", "tokens_per_minute", "100", 120.6, "2026-11-26T08:02:01Z")
         self.assertEqual((self.let_in(1, 120.59), self.let_in(1, 120.61)), (0, 1))
 
+    def test_a_debt_that_nobody_lives_to_see_the_end_of(self) -> None:
+        """It is told as the last time that there is."""
+        self.have(tokens_per_minute=1)
+        self.meters.charge(self.meters.meter("key"), "m", Usage(prompt=10**13), 0.0)
+        self.assertEqual(self.refusal().metadata["frees"], "9999-12-31T23:59:59Z")
+        told = accounting.own("key", None, self.meters.meter("key"), 0.0, NOW)
+        self.assertEqual(told["limits"][0]["renews"], "9999-12-31T23:59:59Z")
+
     def test_tokens_a_day(self) -> None:
         """They are back at midnight UTC."""
         self.have(tokens_per_day=200)

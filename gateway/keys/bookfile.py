@@ -83,13 +83,29 @@ def _row(key: Key) -> dict[str, Any]:
 
 
 def _key(row: Any) -> Key:
+    """Return the key of a row; raises ValueError, KeyError, TypeError or AttributeError where it is none."""
+    if not isinstance(row["id"], str) or not row["id"].isprintable():
+        raise TypeError("an id is a text")
     return Key(
         row["id"],
-        row["name"],
-        bytes.fromhex(row["sha256"]),
-        float(row["created"]),
+        grants.name_of(row["name"]),
+        _digest(row["sha256"]),
+        _time(row["created"]),
         grants.granted(row["grant"], grants.NOTHING),
-        tuple((bytes.fromhex(digest), float(until)) for digest, until in row["former"]),
-        row["rotated"],
-        row["revoked"],
+        tuple((_digest(digest), _time(until)) for digest, until in row["former"]),
+        None if row["rotated"] is None else _time(row["rotated"]),
+        None if row["revoked"] is None else _time(row["revoked"]),
     )
+
+
+def _digest(text: str) -> bytes:
+    digest = bytes.fromhex(text)
+    if len(digest) != hashlib.sha256().digest_size:
+        raise ValueError("a digest has 32 bytes")
+    return digest
+
+
+def _time(number: Any) -> float:
+    if not isinstance(number, int | float) or isinstance(number, bool) or not 0 <= number <= grants.TIME_MOST:
+        raise TypeError("a time is seconds since 1970")
+    return float(number)

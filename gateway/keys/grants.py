@@ -16,6 +16,8 @@ NAME_MOST: Final = 64
 ENTRIES_MOST: Final = 100
 """Models, and networks, of one key."""
 NUMBER_MOST: Final = 10**15
+TIME_MOST: Final = 253_402_300_799.0
+"""The end of the year 9999, which is as far as RFC 3339 goes."""
 UNIX: Final = "unix"
 """Stands among networks for whoever comes through a unix socket."""
 
@@ -71,17 +73,20 @@ def members(grant: Grant) -> dict[str, Any]:
 
 
 def stamp(seconds: float | None) -> str | None:
-    """Return a time in UTC as RFC 3339 has it."""
-    return None if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    """Return a time in UTC as RFC 3339 has it, the last that there is for one beyond it."""
+    return None if seconds is None else f"{datetime.fromtimestamp(min(seconds, TIME_MOST), UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def moment(text: str) -> float:
     """Return the time of a day or of a point in it, in UTC where no offset is named; raises ValueError."""
     try:
         found = datetime.fromisoformat(text)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+        seconds = (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
-        raise ValueError("is no time; write such as 2027-01-31 or 2027-01-31T12:00:00Z") from None
+        seconds = -1.0
+    if not 0 <= seconds <= TIME_MOST:
+        raise ValueError("is no time; write such as 2027-01-31 or 2027-01-31T12:00:00Z")
+    return seconds
 
 
 def name_of(value: Any) -> str:

@@ -18,6 +18,7 @@ TARGETS: tuple[str, ...] = (
     "configuration",
     "ledger",
     "accountfiles",
+    "clientkeys",
     "grants",
 )
 """The modules of this package that are targets."""
