@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -11,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.calls import Call, Event, Framing
 from gateway.config import UpstreamConfig
 from gateway.dialects.gemini import StreamEncoder
+from gateway.routing.silence import Silences
 from gateway.routing.stream import EventStream
 from gateway.upstreams import kinds
 from gateway.upstreams.exchange import WireError
@@ -44,7 +46,7 @@ class StreamCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.exchange = FakeExchange(200, SSE)
-        self.stream = EventStream(self.exchange, UPSTREAM.unwrap, self.clock, IDLE, 1000)
+        self.stream = EventStream(self.exchange, UPSTREAM.unwrap, Silences(self.clock, IDLE), 1000)
         self.sink = FakeSink()
 
     def first(self, seconds: float = 10.0) -> Deferred[Event]:
@@ -161,7 +163,7 @@ class CommitTests(StreamCase):
     def test_an_envelope_with_nothing_in_it_is_no_event(self) -> None:
         """Neither the first one, which would commit the stream, nor a later one."""
         self.stream = EventStream(
-            self.exchange, lambda data: Event(b"" if data == b"{}" else data), self.clock, IDLE, 1000
+            self.exchange, lambda data: Event(b"" if data == b"{}" else data), Silences(self.clock, IDLE), 1000
         )
         first = self.first()
         self.exchange.send(sse(b"{}"))
@@ -229,6 +231,61 @@ class ClockTests(StreamCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
+class SilencesTests(SynchronousTestCase):
+    """Many streams, one timer."""
+
+    class Speaker:
+        heard = 0.0
+
+        def __init__(self) -> None:
+            self.told = 0
+            self.then: Callable[[], object] = lambda: None
+
+        def silent(self) -> None:
+            self.told += 1
+            self.then()
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.silences = Silences(self.clock, IDLE)
+        self.one, self.two = self.Speaker(), self.Speaker()
+
+    def test_each_is_told_at_its_own_time(self) -> None:
+        """Once, by a timer that they share."""
+        self.silences.listen(self.one)
+        self.clock.advance(10)
+        self.silences.listen(self.two)
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        told = []
+        for seconds in (IDLE - 10.25, 0.25, 9.75, 0.25, IDLE):
+            self.clock.advance(seconds)
+            told.append((self.one.told, self.two.told))
+        self.assertEqual(told, [(0, 0), (1, 0), (1, 0), (1, 1), (1, 1)])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_who_speaks_is_put_off(self) -> None:
+        """From when it was heard last."""
+        self.silences.listen(self.one)
+        self.clock.advance(IDLE - 1)
+        self.one.heard = self.clock.seconds()
+        self.clock.advance(IDLE - 0.25)
+        self.assertEqual(self.one.told, 0)
+        self.clock.advance(0.25)
+        self.assertEqual(self.one.told, 1)
+
+    def test_the_end_of_one_may_be_that_of_another(self) -> None:
+        """Who leaves is told nothing more, nor is anybody twice who is listened to again meanwhile."""
+        three = self.Speaker()
+        for speaker in (self.one, three):
+            self.silences.listen(speaker)
+        self.clock.advance(1)
+        self.silences.listen(self.two)
+        self.one.then = three.then = lambda: self.silences.leave(self.two)
+        self.clock.advance(3 * IDLE)
+        self.assertEqual((self.one.told, self.two.told, three.told), (1, 0, 1))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
 class FlowTests(StreamCase):
     def test_a_pause_reaches_upstream_and_so_does_its_end(self) -> None:
         """C18: upstream's bytes wait in its socket."""
@@ -290,7 +347,7 @@ class FlowTests(StreamCase):
 def through(pieces: list[bytes], upstream: Any, call: Call) -> bytes:
     """Return what a client gets of a body that comes in these pieces."""
     exchange = FakeExchange(200, SSE)
-    stream = EventStream(exchange, upstream.unwrap, Clock(), IDLE, 10_000)
+    stream = EventStream(exchange, upstream.unwrap, Silences(Clock(), IDLE), 10_000)
     encoder = StreamEncoder(call)
     out: list[bytes] = []
 
@@ -363,7 +420,7 @@ class EverySplitTests(SynchronousTestCase):
         body = golden(b"\r\n")
         pieces = [body[at : at + 1] for at in range(len(body))]
         exchange = FakeExchange(200, SSE)
-        stream = EventStream(exchange, UPSTREAM.unwrap, Clock(), IDLE, 10_000)
+        stream = EventStream(exchange, UPSTREAM.unwrap, Silences(Clock(), IDLE), 10_000)
         sink = FakeSink()
         first = run(stream.first(10))
         attached = False

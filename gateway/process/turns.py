@@ -83,6 +83,8 @@ def turn(reactor: Any, gathers: Gathers | None, timeout: float | None) -> None:
     """
     selectables, work, poll = reactor._selectables, reactor._doReadOrWrite, reactor._poller.poll
     left = () if gathers is None else gathers.left
+    # These stay the same lists until Twisted's loop has its turn.
+    new, threads, timers = reactor._newTimedCalls, reactor.threadCallQueue, reactor._pendingTimedCalls
     while True:
         if left and gathers is not None:
             gathers.let_out()
@@ -101,11 +103,8 @@ def turn(reactor: Any, gathers: Gathers | None, timeout: float | None) -> None:
                     work(selectable, descriptor, event)
             except Exception:
                 _log.failure("a connection could not be read, written or closed")
-        if reactor._newTimedCalls or reactor.threadCallQueue or reactor._justStopped:
+        if new or threads or reactor._justStopped or not reactor._started:
             return
-        if not (reactor.running and reactor._started):
-            return
-        timers = reactor._pendingTimedCalls
         timeout = timers[0].time - reactor.seconds() if timers else None
         if timeout is not None and timeout <= 0:
             return

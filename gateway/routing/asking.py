@@ -13,6 +13,7 @@ from gateway.calls import Call, Event, GatewayError, HttpRequest
 from gateway.config import Limits, Timeouts
 from gateway.routing.outcome import Failure, Refusal
 from gateway.routing.pool import Member
+from gateway.routing.silence import Silences
 from gateway.routing.stream import EventStream
 from gateway.splice import NotAnObject
 from gateway.upstreams import unanswered
@@ -68,6 +69,9 @@ class Asker:
     wall_seconds: Callable[[], float]
     timeouts: Timeouts
     limits: Limits
+    _silences: Silences = attrs.field(
+        init=False, default=attrs.Factory(lambda self: Silences(self.clock, self.timeouts.idle), takes_self=True)
+    )
 
     async def ask(
         self, call: Call, member: Member, request: HttpRequest, now: float, by: float, uses: Uses
@@ -128,9 +132,7 @@ class Asker:
         if kind != b"text/event-stream":
             exchange.abort()
             return Failure(unanswered.transport("bad-content-type", True))
-        stream = EventStream(
-            exchange, member.upstream.unwrap, self.clock, self.timeouts.idle, self.limits.event
-        )
+        stream = EventStream(exchange, member.upstream.unwrap, self._silences, self.limits.event)
         first = await stream.first(seconds)
         if first.error:
             stream.abort()

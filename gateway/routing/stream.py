@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 
 from gateway.calls import Event
+from gateway.routing.silence import Silences
 from gateway.splice import NotAnObject
 from gateway.sse import DONE, GAP, Decoder, EventTooLarge
 from gateway.upstreams.exchange import Exchange, WireError
@@ -30,22 +31,20 @@ class Sink(Protocol):
 class EventStream:
     """Decodes and unwraps a body as it comes; pauses it where more comes than the first event before somebody takes it.
 
-    The clock of ``idle_seconds`` runs only while upstream is being read: a slow client is not upstream's
-    silence.
+    Silence is listened for only while upstream is being read: a slow client is not upstream's.
     """
 
     def __init__(
         self,
         exchange: Exchange,
         unwrap: Callable[[bytes], Event],
-        clock: IReactorTime,
-        idle_seconds: float,
+        silences: Silences,
         event_limit: int,
     ) -> None:
         self._exchange = exchange
         self._unwrap = unwrap
-        self._clock = clock
-        self._idle_seconds = idle_seconds
+        self._silences = silences
+        self._clock = silences.clock
         self._decoder = Decoder(event_limit)
         self._held: list[Event] = []
         self._sink: Sink | None = None
@@ -55,8 +54,8 @@ class EventStream:
         self._over = False
         self._error: WireError | None = None
         self._committed = False
-        self._heard = 0.0
-        """When something came last, once it is committed."""
+        self.heard = 0.0
+        """When something came last, once it is committed; see silence.py."""
 
     async def first(self, seconds: float) -> Event:
         """Start the flow and return the first event, which is also held for the sink.
@@ -70,7 +69,7 @@ class EventStream:
             self._exchange.deliver(self)
             if self._first is not None:
                 # Most first events come with the answer's head, and are not waited for.
-                self._arm(seconds, "timeout-first-byte")
+                self._timer = self._clock.callLater(seconds, self._late)
             return await waiting
         except BaseException:
             self.abort()
@@ -86,8 +85,7 @@ class EventStream:
         if self._over:
             sink.ended(self._error)
         elif not self._paused:
-            self._heard = self._clock.seconds()
-            self._arm(self._idle_seconds, "timeout-idle")
+            self._silences.listen(self)
             if ours:
                 self._exchange.resume()
 
@@ -95,20 +93,19 @@ class EventStream:
         """Stop reading from upstream."""
         if not self._over and not self._paused:
             self._paused = True
-            self._disarm()
+            self._silences.leave(self)
             self._exchange.pause()
 
     def resume(self) -> None:
         """Read on."""
         if not self._over and self._paused:
             self._paused = False
-            self._heard = self._clock.seconds()
-            self._arm(self._idle_seconds, "timeout-idle")
+            self._silences.listen(self)
             self._exchange.resume()
 
     def abort(self) -> None:
         """Close the connection to upstream; the sink hears nothing more."""
-        self._disarm()
+        self._await_nothing()
         if not self._over:
             self._over = True
             self._exchange.abort()
@@ -118,8 +115,7 @@ class EventStream:
         if self._over:
             return
         if self._committed:
-            # The timer stands as it is, and looks at this when it is due: it is set anew far less often.
-            self._heard = self._clock.seconds()
+            self.heard = self._clock.seconds()
         events: list[Event] = []
         fault = ""
         try:
@@ -162,14 +158,14 @@ class EventStream:
             if event.data != DONE:
                 waiting, self._first = self._first, None
                 self._committed = True
-                self._disarm()
+                self._await_nothing()
                 waiting.callback(event)
                 return
 
     def _finish(self, error: WireError | None) -> None:
         self._over = True
         self._error = error
-        self._disarm()
+        self._await_nothing()
         if self._first is not None:
             waiting, self._first = self._first, None
             waiting.errback(error or WireError("empty-stream"))
@@ -180,19 +176,16 @@ class EventStream:
         self._exchange.abort()
         self._finish(error)
 
-    def _arm(self, seconds: float, kind: str) -> None:
-        self._disarm()
-        self._timer = self._clock.callLater(seconds, self._late, kind)
+    def _await_nothing(self) -> None:
+        self._silences.leave(self)
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
-    def _disarm(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+    def _late(self) -> None:
         self._timer = None
+        self._fail(WireError("timeout-first-byte"))
 
-    def _late(self, kind: str) -> None:
-        self._timer = None
-        left = self._heard + self._idle_seconds - self._clock.seconds() if self._committed else 0.0
-        if left > 0:
-            self._timer = self._clock.callLater(left, self._late, kind)
-        else:
-            self._fail(WireError(kind))
+    def silent(self) -> None:
+        """Take note that nothing has come for too long; see silence.py."""
+        self._fail(WireError("timeout-idle"))
