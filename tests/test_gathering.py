@@ -81,6 +81,17 @@ class GatheringTests(SynchronousTestCase):
         held = sum(map(sys.getsizeof, gathering._blocks)) + sys.getsizeof(gathering._tail)
         self.assertLess(held, 450_000)
 
+    def test_memory_of_a_body_that_was_taken_is_spare_and_other_is_not(self) -> None:
+        """A crowd of bodies that are refused over a cap leaves nothing behind."""
+        spare = Spare(Clock())
+        for taken in (False, True):
+            gathering = Gathering(spare)
+            gathering.add(b"x" * BLOCK_BYTES, ((0, BLOCK_BYTES),))
+            if taken:
+                gathering.take()
+            gathering.drop()
+            self.assertEqual(len(spare), int(taken))
+
     def test_dropped_body_is_gone(self) -> None:
         """What was gathered for a request that is then refused is not kept."""
         gathering = Gathering(Spare(Clock()))

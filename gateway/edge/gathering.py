@@ -19,6 +19,8 @@ class Gathering:
         self._tail = bytearray()
         self._spare = spare
         self._store: Store | None = None
+        self._taken: Store | None = None
+        """Of a body that has been taken."""
         self._folds: list[tuple[int, int]] = []
         """Where in the store each begins and ends."""
         self._open = False
@@ -51,13 +53,15 @@ class Gathering:
         self._flush()
         blocks, folds, store = self._blocks, self._folds, self._store
         self._blocks, self._folds, self._open = [], [], False
+        self._store, self._taken = None, store
         text = blocks[0] if len(blocks) == 1 else b"".join(blocks)
         return Folded(text) if store is None else Folded(text, tuple(store.between(*fold) for fold in folds))
 
     def drop(self) -> None:
-        """Hold nothing any more."""
-        if self._store is not None:
-            self._store.close()
+        """Hold nothing any more.  What there is of a body that nobody took goes back to the system at once."""
+        if self._taken is not None:
+            self._taken.close()
+            self._taken = None
         self._blocks, self._tail, self._store, self._folds, self._open = [], bytearray(), None, [], False
 
     def _keep(self, piece: bytes) -> None:
