@@ -30,19 +30,19 @@ class Silences:
     def __init__(self, clock: IReactorTime, seconds: float) -> None:
         self.clock = clock
         self._seconds = seconds
-        self._speakers: set[Speaker] = set()
+        self._speakers: dict[Speaker, None] = {}
         self._timer: IDelayedCall | None = None
 
     def listen(self, speaker: Speaker) -> None:
         """Begin to listen: nothing is late that was not awaited."""
         speaker.heard = self.clock.seconds()
-        self._speakers.add(speaker)
+        self._speakers[speaker] = None
         if self._timer is None:
             self._timer = self.clock.callLater(self._seconds, self._look)
 
     def leave(self, speaker: Speaker) -> None:
         """Listen no more."""
-        self._speakers.discard(speaker)
+        self._speakers.pop(speaker, None)
         if not self._speakers and self._timer is not None:
             timer, self._timer = self._timer, None
             timer.cancel()
