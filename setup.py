@@ -22,7 +22,7 @@ setup(
     package_dir={"": "."},
     # twisted/ and twisted/plugins have no __init__.py here: one would overwrite Twisted's own.
     packages=find_packages(include=["gateway", "gateway.*"]) + ["twisted.plugins"],
-    package_data={"gateway": ["py.typed"], "gateway.edge": ["pages/*"]},
+    package_data={"gateway": ["py.typed", "dashboard/*", "dashboard/vendor/*"], "gateway.edge": ["pages/*"]},
     entry_points={"console_scripts": ["antigravity=gateway.cli:main"]},
     data_files=[
         (
@@ -89,6 +89,12 @@ setup(
             # As in `otel`: what is sent is read with its own protocol buffers.
             "opentelemetry-sdk>=1.36",
             "opentelemetry-exporter-otlp-proto-http>=1.36",
+        ],
+        "browser": [
+            # 1.49: drives the Chromium that Debian has; no browser of its own is fetched.
+            "playwright>=1.49",
+            # 4.0: checks answers by OpenAPI 3.1.
+            "schemathesis>=4.0",
         ],
         "fuzz": [
             # 3.0: wheels for CPython 3.11 and later; on Linux alone, so it is no part of `develop`.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from typing import Any
+import re
+from fnmatch import fnmatch
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
@@ -14,10 +16,17 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.edge.guesses import Guesses
 from gateway.edge.hosts import LOOPBACK_HOSTS
 from gateway.operations.admin import Face
+from gateway.operations.adminaccounts import AccountRoutes
+from gateway.operations.adminkeys import KeyRoutes
 from gateway.operations.adminpool import PoolRoutes
+from gateway.operations.adminroutes import Route
 from gateway.operations.adminsession import CHECKS_MOST, CodeRoutes, SessionRoutes
+from gateway.operations.admintrying import TryingRoutes
+from gateway.operations.adminusage import UsageRoutes
 from gateway.operations.adminweb import AdminWeb
+from gateway.operations.dashboard import FILES
 from gateway.operations.door import OPEN, Door, Rules
+from gateway.operations.feed import Feed
 from gateway.operations.sessions import Codes, Sessions
 from gateway.operations.watching import BODY_MOST_BYTES, Pages, WatchSite
 from gateway.routing.oversight import Oversight
@@ -27,6 +36,21 @@ TOKEN = "a-token"
 PASSWORD = "the right one"
 MARK = ("X-Antigravity-Request", "1")
 JSON = ("Content-Type", "application/json")
+
+
+def every_route() -> list[Route]:
+    """The routes of all parts, which nobody runs here."""
+    nothing = cast(Any, None)
+    parts = (
+        PoolRoutes(nothing, "1", dict),
+        AccountRoutes(nothing, nothing),
+        TryingRoutes(nothing, nothing),
+        KeyRoutes(nothing),
+        Feed(nothing, nothing, nothing, nothing, nothing, nothing),
+        SessionRoutes(nothing, nothing, nothing, nothing, nothing, "1"),
+        UsageRoutes(nothing),
+    )
+    return [route for part in parts for route in part.routes()]
 
 
 class WebCase(SynchronousTestCase):
@@ -196,6 +220,18 @@ class FrontTests(WebCase):
         client.ask("POST", "/v1/session", b'{"password":"x"}', ("Content-Type", "text/plain"), MARK)
         self.assertEqual(client.answer().status, 415)
 
+    def test_nobody_unknown_is_let_in_to_any_route(self) -> None:
+        """Of all that there are, whatever path is given for a name; but to those that are open."""
+        for route in every_route():
+            if not route.open:
+                target = re.sub(r"<[^>]*>", "x", route.path)
+                self.assertEqual(self.ask(route.method, target, None, MARK).status, 401, target)
+
+    def test_wrong_method_is_told_which_are_right(self) -> None:
+        """405 with Allow."""
+        answer = self.ask("PATCH", "/v1/status", None, ("Authorization", f"Bearer {TOKEN}"))
+        self.assertEqual((answer.status, answer.headers["allow"]), (405, "GET"))
+
     def test_open_routes_are_those_of_the_door(self) -> None:
         """What the document says is what the door does."""
         told = {(route.method, route.path) for route in self.face.routes if route.open}
@@ -205,7 +241,7 @@ class FrontTests(WebCase):
         """Beside the API, each with its own door."""
         self.assertEqual(self.ask("GET", "/healthz").status, 200)
         self.assertEqual(self.ask("GET", "/status").status, 401)
-        self.assertEqual(self.ask("GET", "/nothing").status, 401)
+        self.assertEqual(self.ask("GET", "/nothing").status, 404)
 
     def test_exposed_pages_want_a_token_even_where_there_is_none(self) -> None:
         """A password alone opens no metrics to others."""
@@ -220,3 +256,54 @@ class FrontTests(WebCase):
         paths = self.ask("GET", "/v1/openapi.json", None, bearer).json["paths"]
         self.assertIn("/v1/session", paths)
         self.assertEqual(paths["/v1/session"]["post"]["security"], [{}])
+
+
+class DashboardTests(WebCase):
+    def test_files_are_those_of_the_package_alone(self) -> None:
+        """Each with its type; whatever else is asked for is not there."""
+        for path, kind in (
+            ("/dashboard/", "text/html"),
+            ("/dashboard/app.js", "text/javascript"),
+            ("/dashboard/vendor/uPlot.iife.min.js", "text/javascript"),
+            ("/dashboard/app.css", "text/css"),
+            ("/dashboard/icon.svg", "image/svg+xml"),
+        ):
+            answer = self.ask("GET", path)
+            self.assertEqual(answer.status, 200, path)
+            self.assertTrue(answer.headers["content-type"].startswith(kind))
+        away = ("/dashboard/../__init__.py", "/dashboard/none.js", "/dashboard//app.js", "/dashboard/vendor", "/x")
+        for path in away:
+            self.assertEqual(self.ask("GET", path).status, 404, path)
+        self.assertEqual(self.ask("GET", "/").headers["location"], "/dashboard/")
+        self.assertEqual(self.ask("POST", "/dashboard/").status, 405)
+
+    def test_nothing_runs_or_is_fetched_that_is_not_the_pages_own(self) -> None:
+        """The policy allows no inline script or style, no other host, and no frame around it."""
+        policy = self.ask("GET", "/dashboard/").headers["content-security-policy"]
+        self.assertIn("default-src 'none'", policy)
+        self.assertIn("script-src 'self';", policy)
+        self.assertIn("style-src 'self';", policy)
+        self.assertIn("frame-ancestors 'none'", policy)
+        self.assertNotIn("unsafe", policy)
+        page = self.ask("GET", "/dashboard/").body.decode()
+        self.assertNotRegex(page, r"<script(?![^>]* src=)|<style|\sstyle=|\son\w+=|https?://")
+
+    def test_file_that_is_kept_is_not_sent_again(self) -> None:
+        """As long as it is the same; it is asked for each time, so that a new version is seen at once."""
+        first = self.ask("GET", "/dashboard/app.js")
+        self.assertEqual(first.headers["cache-control"], "no-cache")
+        etag = ("If-None-Match", first.headers["etag"])
+        client = Client(self.site)
+        client.ask("GET", "/dashboard/app.js", b"", etag)
+        self.assertEqual(client.answer(bodyless=True).status, 304)
+        self.assertEqual(self.ask("GET", "/dashboard/app.js", None, ("If-None-Match", '"x"')).status, 200)
+
+    def test_scripts_ask_for_routes_that_there_are(self) -> None:
+        """Every path of the API in them is one of the document's, and they make no markup of texts."""
+        served = {re.sub(r"<[^>]*>", "*", route.path) for route in every_route()}
+        for path in sorted(FILES.glob("*.js")):
+            script = path.read_text("utf-8")
+            self.assertNotRegex(script, r"innerHTML|AdjacentHTML|document\.write|\beval\(|new Function", path.name)
+            for found in re.findall(r"[`\"](/v1/[^`\"?]*)", script):
+                plain = re.sub(r"\$\{[^}]*\}", "*", found).rstrip("/")
+                self.assertTrue(any(fnmatch(one, plain + "*") for one in served), f"{path.name}: {found}")

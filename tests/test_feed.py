@@ -117,11 +117,14 @@ class TellingTests(FeedCase):
         client.leave()
 
     def test_health_checks_are_not_told(self) -> None:
-        """They come from nobody, for nothing."""
+        """They come from nobody, for nothing; whoever was refused did want something."""
         client = self.watch()
         self.live.ended(Ended(Journal("id"), 200, "", "gateway", 0.1, 0, 0))
         self.turn()
         self.assertEqual(self.events(client, "requests")[-1]["requests"], [])
+        self.live.ended(Ended(Journal("id"), 401, "API_KEY_INVALID", "gateway", 0.1, 0, 0))
+        self.turn()
+        self.assertEqual(self.events(client, "requests")[-1]["requests"][0]["status"], 401)
         client.leave()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NotRequired, Protocol, TypedDict
 
+import attrs
 from twisted.logger import Logger
 from twisted.web.server import Request
 
@@ -266,4 +267,10 @@ class PoolRoutes:
         if not model:
             raise GatewayError(400, "INVALID_ARGUMENT", "MODEL_MISSING", "Name a model: ?model=gemini-2.5-flash")
         verb = argument(request, b"verb") or "generateContent"
-        return answer(request, self._steering.explain(model, argument(request, b"session"), verb))
+        try:
+            return answer(request, self._steering.explain(model, argument(request, b"session"), verb))
+        except GatewayError as error:
+            if error.code < 500:
+                raise
+            # What a client would be told of an unknown method is no failure of this question's.
+            raise attrs.evolve(error, code=400, status="INVALID_ARGUMENT") from None

@@ -8,8 +8,7 @@ from typing import Any, Protocol, TypedDict
 import msgspec
 from twisted.web.server import Request
 
-from gateway.calls import GatewayError
-from gateway.operations.adminroutes import Route, Row, answer
+from gateway.operations.adminroutes import Route, Row, answer, body
 from gateway.operations.adminsession import peer_of
 
 Try = Callable[[str, bytes, str, Any], Awaitable[None]]
@@ -95,12 +94,9 @@ class TryingRoutes:
         return answer(request, self._looking.clients())
 
     async def _try(self, request: Request, model: str) -> bytes:
-        given = request.getHeader(b"content-type") or b""
-        if given.partition(b";")[0].strip().lower() != b"application/json":
-            raise GatewayError(
-                415, "INVALID_ARGUMENT", "MEDIA_TYPE", "This route takes JSON: send Content-Type: application/json."
-            )
+        body(request, Generate)
         assert request.content is not None
+        request.content.seek(0)
         screen = _Screen(request)
         await self._run(model, request.content.read(), peer_of(request), screen)
         screen.end()

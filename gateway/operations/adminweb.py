@@ -1,4 +1,4 @@
-"""The admin API over the network: behind its door, with the headers that browsers go by."""
+"""The admin API over the network, behind its door, and the dashboard; with the headers that browsers go by."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from twisted.web.server import Request
 from gateway.calls import GatewayError
 from gateway.operations.adminroutes import problem
 from gateway.operations.adminsession import peer_of
+from gateway.operations.dashboard import Dashboard
 from gateway.operations.door import COOKIE, MARK, Door, Knock
 
 API = b"/v1/"
@@ -26,10 +27,11 @@ HEADERS = (
 
 
 class AdminWeb:
-    """Whatever is under ``/v1/``."""
+    """Under ``/v1/`` the API, and the dashboard's files under any other path."""
 
     def __init__(self, door: Door, face: IResource, clock: IReactorTime) -> None:
         self.door = door
+        self._dashboard = Dashboard()
         self._face = face
         self._clock = clock
 
@@ -37,6 +39,8 @@ class AdminWeb:
         """Answer a request; see IResource."""
         for name, value in HEADERS:
             request.setHeader(name, value)
+        if not request.path.startswith(API):
+            return self._dashboard.render(request)
         try:
             request.caller = self.door.judge(knock(request), self._clock.seconds())  # type: ignore[attr-defined]
             if getattr(request, "overflown", False):

@@ -182,7 +182,8 @@ class Feed:
 
     def _heard(self, event: Ended) -> None:
         """Take a request that is over; in its path, so it is short."""
-        if event.journal.verb or event.journal.key_id:
+        # What comes from nobody, for nothing, is a check of health, unless somebody was refused.
+        if event.journal.key_id or event.status >= 400:
             self._kept[event.journal.request_id] = event
             if len(self._kept) > REQUESTS_KEPT:
                 self._kept.popitem(last=False)

@@ -13,6 +13,13 @@ from gateway.operations.adminroutes import Problem, Query, Route
 Node = dict[str, Any]
 
 REFERENCE = "#/components/schemas/{name}"
+EVENTS = "text/event-stream"
+_EVENT: Node = {
+    "type": "object",
+    "description": "One event of the stream; its data is JSON.",
+    "required": ["data"],
+    "properties": {"event": {"type": "string"}, "data": {"type": "string", "contentMediaType": "application/json"}},
+}
 _VALUE = re.compile(r"<(?:[^:<>]+:)?([a-z_]+)>")
 _ERRORS = {"4XX": "The request is refused; the answer says why.", "5XX": "The gateway could not do it."}
 _ABOUT = """\
@@ -52,12 +59,13 @@ def document(routes: Iterable[Route], version: str) -> Node:
 
 
 def _operation(route: Route, shown: dict[int, Any], error: Any) -> Node:
+    given = _EVENT if route.media == EVENTS else _schema(route.gives, shown)
     operation: Node = {
         "operationId": route.name,
         "summary": route.told,
         "tags": [route.path.split("/")[2]],
         "responses": {
-            "200": {"description": "It is done.", "content": {route.media: {"schema": _schema(route.gives, shown)}}},
+            "200": {"description": "It is done.", "content": {route.media: {"schema": given}}},
             **{
                 code: {"description": told, "content": {"application/json": {"schema": error}}}
                 for code, told in _ERRORS.items()
@@ -88,7 +96,8 @@ def _in_path(path: str) -> Sequence[Node]:
 def _in_query(query: Query) -> Node:
     schema: Node = {"type": "string"}
     if query.choices:
-        schema["enum"] = list(query.choices)
+        # An empty one is as if it were not there.
+        schema["enum"] = [*query.choices, *([] if query.required else [""])]
     elif query.required:
         schema["minLength"] = 1
     return {

@@ -1,0 +1,1 @@
+"""The dashboard in a real browser; `python -m tests.browser` runs it."""
