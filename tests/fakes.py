@@ -122,6 +122,9 @@ class FakeExchange:
         self._receiver = receiver
         self._flow()
 
+    def forget_head(self) -> None:
+        self.headers = {}
+
     def pause(self) -> None:
         self.paused = True
 

@@ -68,6 +68,7 @@ class CommitTests(StreamCase):
         self.assertEqual(self.successResultOf(first).data, event("one"))
         self.stream.attach(self.sink)
         self.assertEqual(self.sink.data, [event("one")])
+        self.assertEqual(self.exchange.headers, {})
 
     def test_half_an_event_commits_nothing(self) -> None:
         """Until an event is whole another attempt is free."""

@@ -245,6 +245,18 @@ class AnswerTests(WireCase):
         self.finish()
         self.assertEqual((receiver.body, receiver.ends), (b"onetwo", ["whole"]))
 
+    def test_a_head_that_is_forgotten_leaves_the_body_as_it_is(self) -> None:
+        """Google sends a dozen fields with each of thousands of streams."""
+        exchange = self.answered()
+        self.assertIn(b"content-type", exchange.headers)
+        receiver = FakeReceiver()
+        exchange.deliver(receiver)
+        exchange.forget_head()
+        self.write(b"one")
+        self.finish()
+        self.assertEqual((exchange.headers, exchange.status), ({}, 200))
+        self.assertEqual((receiver.body, receiver.ends), (b"one", ["whole"]))
+
     def test_an_aborted_exchange_closes_upstream_and_says_nothing_more(self) -> None:
         """L2: also before anybody took the body."""
         for taken in (True, False):

@@ -78,6 +78,7 @@ class EventStream:
     def attach(self, sink: Sink) -> None:
         """Commit: give ``sink`` the events held so far and let the rest follow."""
         self._sink = sink
+        self._exchange.forget_head()
         held, self._held = self._held, []
         # A pause so far was ours.  One that the sink asks for while it takes these events is its own, and stays.
         ours, self._paused = self._paused, False

@@ -52,6 +52,9 @@ class Exchange(Protocol):
     def deliver(self, receiver: Receiver) -> None:
         """Start the body's flow into ``receiver``."""
 
+    def forget_head(self) -> None:
+        """Keep no header fields: nobody asks for them any more, and the body may go on for long."""
+
     def pause(self) -> None:
         """Stop reading from upstream; what the socket holds waits there."""
 

@@ -86,6 +86,11 @@ class Response:
             headers.addRawHeader(name, value)
         return headers
 
+    def forget_head(self) -> None:
+        """Keep no header fields, here nor where else this answer's head is."""
+        self._head.fields = self.fields = {}
+        self._head.pairs = []
+
     def setPreviousResponse(self, response: IResponse) -> None:
         """Remember the answer before a redirect; see IResponse."""
         self.previousResponse = response

@@ -136,6 +136,12 @@ class TreqExchange(Protocol):
             error = None if whole else WireError("truncated", reason.type.__name__ if reason.type else "")
             receiver.ended(error)
 
+    def forget_head(self) -> None:
+        """Keep no header fields."""
+        self.headers = {}
+        if type(self._response) is Response:
+            self._response.forget_head()
+
     def pause(self) -> None:
         """Stop reading from upstream."""
         if self._receiver is not None and not self._over:
