@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import attrs
 
@@ -12,10 +12,9 @@ from gateway.accounts.statedir import StateDirectory
 from gateway.calls import GatewayError
 from gateway.commands.adminclient import AdminClient, NotRunning, Refused
 from gateway.commands.pool import Place, Row, take
-from gateway.composition import client_keys
-from gateway.keys.book import Book
-from gateway.keys.bookfile import BookError
-from gateway.usage.books import Books
+
+if TYPE_CHECKING:
+    from gateway.keys.book import Book
 
 T = TypeVar("T")
 
@@ -114,6 +113,9 @@ async def keys(reactor: Any, place: Place, environ: Mapping[str, str]) -> AsyncI
         try:
             await client.get("/v1/status")
         except NotRunning:
+            from gateway.composition import client_keys
+            from gateway.usage.books import Books
+
             take(state)
             config = place.read_without_upstreams(environ)
             book = client_keys(config, reactor)
@@ -127,6 +129,8 @@ async def keys(reactor: Any, place: Place, environ: Mapping[str, str]) -> AsyncI
 
 
 def _load(book: Book) -> None:
+    from gateway.keys.bookfile import BookError
+
     try:
         book.load()
     except BookError as error:

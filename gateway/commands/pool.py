@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
@@ -14,11 +14,11 @@ from gateway.accounts.statedir import SOCKET, InUse, StateDirectory
 from gateway.accounts.store import StoreError
 from gateway.calls import Attempt, Credential, Ended, GatewayError, Journal
 from gateway.commands.adminclient import AdminClient, NotRunning, Refused
-from gateway.composition import Composition
 from gateway.config import Config, from_environment, load
 from gateway.config.secrets import default_state_dir
-from gateway.routing.oversight import Oversight
-from gateway.upstreams.roads import Roads
+
+if TYPE_CHECKING:
+    from gateway.routing.oversight import Oversight
 
 Row = dict[str, Any]
 
@@ -182,6 +182,10 @@ def take(state: StateDirectory) -> None:
 
 @asynccontextmanager
 async def _at_rest(reactor: Any, config: Config, state: StateDirectory) -> AsyncIterator[Oversight]:
+    # What a whole gateway is made of: a running one is asked without it.
+    from gateway.composition import Composition
+    from gateway.upstreams.roads import Roads
+
     take(state)
     roads = Roads(reactor, config)
     try:
