@@ -70,8 +70,10 @@ class Console:
             door = self._web.door
             door.rules = self._rules()
             door.sessions.idle_seconds, door.sessions.most_seconds = admin.session_idle, admin.session_most
-            if (before.password, before.tokens) != (admin.password, admin.tokens):
+            if (before.password, before.tokens) != (admin.password, admin.tokens) or not admin.dashboard:
                 door.sessions.end_all()
+                if self._feed_made is not None:
+                    self._feed_made.dismiss()
         self._explain()
 
     def open_socket(self, state: StateDirectory | None) -> None:

@@ -29,7 +29,6 @@ def main() -> int:
         house = House(Path(directory) / "house")
         try:
             house.begin()
-            house.account("ann")
             bearer = {"Authorization": f"Bearer {TOKEN}"}
             status, document, _ = ask("GET", f"{house.admin}/v1/openapi.json", None, bearer)
             print(f"the document: {status}, {len(document)} bytes")

@@ -53,6 +53,8 @@ class House:
         """Start both, and wait until they answer."""
         self.home.mkdir(mode=0o700, parents=True)
         self.write(passwords.hashed(PASSWORD))
+        for name in ("ann", "bob"):
+            self.account(name)
         self._start("antigravity-simulator", "--port", str(self.google_port), "--pace", "0.02")
         self._start("antigravity", "--config", str(self.config))
         for url in (f"{self.google}/healthz", f"{self.admin}/healthz"):
@@ -89,7 +91,8 @@ class House:
     def account(self, name: str) -> None:
         """Add an account's file."""
         path = self.home / "state" / "accounts" / f"{name}.json"
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for directory in (path.parent.parent, path.parent):
+            directory.mkdir(mode=0o700, exist_ok=True)
         document = {"name": name, "refresh_token": f"1//sim-{name}", "project": f"project-{name}"}
         secret(path, json.dumps(document))
 

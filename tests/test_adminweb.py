@@ -6,6 +6,8 @@ import hashlib
 import itertools
 import json
 import re
+import subprocess
+import sys
 from fnmatch import fnmatch
 from typing import Any, cast
 
@@ -19,7 +21,7 @@ from gateway.operations.admin import Face
 from gateway.operations.adminaccounts import AccountRoutes
 from gateway.operations.adminkeys import KeyRoutes
 from gateway.operations.adminpool import PoolRoutes
-from gateway.operations.adminroutes import Route
+from gateway.operations.adminroutes import Part, Route
 from gateway.operations.adminsession import CHECKS_MOST, CodeRoutes, SessionRoutes
 from gateway.operations.admintrying import TryingRoutes
 from gateway.operations.adminusage import UsageRoutes
@@ -30,6 +32,7 @@ from gateway.operations.feed import Feed
 from gateway.operations.sessions import Codes, Sessions
 from gateway.operations.watching import BODY_MOST_BYTES, Pages, WatchSite
 from gateway.routing.oversight import Oversight
+from tests.clients.environments import REPOSITORY
 from tests.fakes import Answer, Client, FakeWire, member, router
 
 TOKEN = "a-token"
@@ -38,10 +41,10 @@ MARK = ("X-Antigravity-Request", "1")
 JSON = ("Content-Type", "application/json")
 
 
-def every_route() -> list[Route]:
-    """The routes of all parts, which nobody runs here."""
+def every_part() -> list[Part]:
+    """All parts of the API, of which nobody runs a route."""
     nothing = cast(Any, None)
-    parts = (
+    return [
         PoolRoutes(nothing, "1", dict),
         AccountRoutes(nothing, nothing),
         TryingRoutes(nothing, nothing),
@@ -49,8 +52,13 @@ def every_route() -> list[Route]:
         Feed(nothing, nothing, nothing, nothing, nothing, nothing),
         SessionRoutes(nothing, nothing, nothing, nothing, nothing, "1"),
         UsageRoutes(nothing),
-    )
-    return [route for part in parts for route in part.routes()]
+        CodeRoutes(nothing, nothing, nothing, nothing),
+    ]
+
+
+def every_route() -> list[Route]:
+    """The routes of them all, but for those of the socket alone."""
+    return [route for part in every_part() for route in part.routes() if not isinstance(part, CodeRoutes)]
 
 
 class WebCase(SynchronousTestCase):
@@ -307,3 +315,19 @@ class DashboardTests(WebCase):
             for found in re.findall(r"[`\"](/v1/[^`\"?]*)", script):
                 plain = re.sub(r"\$\{[^}]*\}", "*", found).rstrip("/")
                 self.assertTrue(any(fnmatch(one, plain + "*") for one in served), f"{path.name}: {found}")
+
+
+class IdleTests(SynchronousTestCase):
+    def test_nothing_of_it_is_loaded_before_it_is_asked_for(self) -> None:
+        """A gateway whose dashboard nobody opens keeps no memory for it."""
+        program = (
+            "import sys, gateway.service, gateway.operations.exposition;"
+            "print(sorted(name for name in sys.modules if name.startswith(('argon2', 'gateway.'))))"
+        )
+        command = [sys.executable, "-c", program]
+        loaded = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout
+        for module in ("feed", "door", "sessions", "adminweb", "adminroutes", "openapi", "dashboard", "requests"):
+            self.assertNotIn(f"'gateway.operations.{module}'", loaded)
+        for module in ("argon2", "gateway.playground", "gateway.signins", "gateway.filing"):
+            self.assertNotIn(f"'{module}'", loaded)
+        self.assertIn("'gateway.console'", loaded)

@@ -198,6 +198,15 @@ class ViewerTests(FeedCase):
         self.turn(1.0)
         self.assertEqual(client.received, before)
 
+    def test_viewers_who_are_dismissed_may_come_again(self) -> None:
+        """As where the rules of who may look have changed."""
+        client = self.watch()
+        self.feed.dismiss()
+        self.assertTrue(client.dropped)
+        again = self.watch()
+        self.assertEqual(len(self.feed.viewers), 1)
+        again.leave()
+
     def test_gateway_that_ends_lets_its_viewers_go(self) -> None:
         """It would wait for them else."""
         client = self.watch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from gateway.operations import admin, openapi
 from gateway.operations.adminroutes import Route
 from gateway.routing.oversight import Oversight
 from tests.test_admin import MODEL, FaceCase
+from tests.test_adminweb import every_part
 
 
 class DocumentTests(FaceCase):
@@ -27,18 +29,28 @@ class DocumentTests(FaceCase):
 
     def test_document_names_every_route_that_is_served(self) -> None:
         """And none that is not: method and path, as Klein's own map has them."""
-        oversight = Oversight(self.router, {})
-        face = admin.Face([admin.PoolRoutes(oversight, "1", dict)], "1")
+        parts = every_part()
+        face = admin.Face(parts, "1")
+        self.document = openapi.document(face.routes, "1")
         served = {
             (method, openapi.template(rule.rule))
             for rule in face.app.url_map.iter_rules()
             for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
         }
         self.assertIn(("POST", "/v1/accounts/{upstream}/{name}/disable"), served)
+        self.assertIn(("GET", "/v1/usage"), served)
         self.assertEqual(set(self.operations()), served)
+
+    def test_every_part_that_there_is_is_described(self) -> None:
+        """A module of routes that is added is added here, and to the console."""
+        texts = {path.stem: path.read_text("utf-8") for path in Path(admin.__file__).parent.glob("*.py")}
+        modules = {stem for stem, text in texts.items() if "Route(" in text}
+        known = {type(part).__module__.rpartition(".")[2] for part in every_part()}
+        self.assertEqual(modules - {"admin", "adminroutes"}, known)
 
     def test_operations_say_what_they_take_and_give(self) -> None:
         """A sentence, an id of its own, every value in the path, and answers that refer to what is there."""
+        self.document = openapi.document(admin.Face(every_part(), "1").routes, "1")
         ids = set()
         for (_, path), operation in self.operations().items():
             ids.add(operation["operationId"])

@@ -36,6 +36,10 @@ class Packaging(DaemonCase):
         names = zipfile.ZipFile(wheel).namelist()
         for wanted in ("gateway/tap.py", "gateway/py.typed", "twisted/plugins/antigravity_plugin.py"):
             self.assertIn(wanted, names)
+        dashboard = REPOSITORY / "gateway" / "dashboard"
+        pages = {f"gateway/dashboard/{one.relative_to(dashboard)}" for one in dashboard.rglob("*") if one.is_file()}
+        self.assertIn("gateway/dashboard/vendor/uPlot-LICENSE.txt", pages)
+        self.assertEqual(pages - set(names), set())
         for shared in ("antigravity.yaml", "grafana-dashboard.json", "prometheus-rules.yaml"):
             self.assertTrue(any(name.endswith(f"/share/antigravity-gateway/{shared}") for name in names), names)
         for unwanted in ("twisted/__init__.py", "twisted/plugins/__init__.py"):

@@ -172,10 +172,14 @@ class Feed:
         self._fresh, self._told = [], b""
         self.watched(False)
 
-    def stop(self) -> None:
-        """Let go of everybody, as where the gateway ends."""
+    def dismiss(self) -> None:
+        """Let go of everybody; whoever may still look comes again."""
         for viewer in list(self.viewers):
             viewer.end()
+
+    def stop(self) -> None:
+        """Let go of everybody for good, as where the gateway ends."""
+        self.dismiss()
         if self._linger is not None:
             self._linger.cancel()
             self._forget()

@@ -26,7 +26,7 @@ class Tried(TypedDict):
     waited: float
 
 
-class Candidate(TypedDict):
+class Considered(TypedDict):
     """What one credential was when one was chosen."""
 
     label: str
@@ -42,7 +42,7 @@ class Choice(TypedDict):
 
     why: str
     waited: float
-    options: list[Candidate]
+    options: list[Considered]
 
 
 class Over(TypedDict):
@@ -177,8 +177,8 @@ def _choice(decision: Decision) -> Choice:
     return Choice(why=decision.why, waited=decision.waited, options=list(map(_candidate, decision.options)))
 
 
-def _candidate(option: Option) -> Candidate:
-    return Candidate(
+def _candidate(option: Option) -> Considered:
+    return Considered(
         label=option.label,
         upstream=option.upstream,
         state=option.state,

@@ -267,8 +267,6 @@ def pictures(browser: Any, house: House) -> list[str]:
 
 def traffic(house: House) -> None:
     """Something to be seen: two accounts, some models, and some that fail."""
-    for name in ("ann", "bob"):
-        house.account(name)
     for number in range(24):
         house.request(f"Question {number}", model=("fast", MODEL, "gemini-2.5-pro")[number % 3], session=str(number))
     for reason, credential in (("PER_DAY", "good-2"), ("API_KEY_INVALID", "good-3"), ("PER_MINUTE", "good-1")):
