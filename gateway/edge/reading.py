@@ -182,21 +182,25 @@ class ReadingChannel(PacedChannel):
         except GatewayError as error:
             self.refuse_unread(error, _announces_body(raw))
             return
-        request = self._request()
-        if found.length is None or found.length > len(self._unread):
+        request, unread, length = self._request(), self._unread, found.length
+        whole = length is not None and length <= len(unread)
+        if not whole:
             # Else the body is over as soon as it begins.
             self.pace.head_over(self._now())
         self.persistent = found.persistent
         if not found.persistent:
             request.last = True
         request.begin(found.method, found.target, found.version, found.named)
-        request.gotLength(found.length)
-        if found.length == 0:
+        request.gotLength(length)
+        if whole:
+            if length:
+                self._unread = unread[length:]
+                request.handleContentChunk(unread[:length])
             self.allContentReceived()
             return
         self._in_body = True
-        self._chunks = Chunks(TRAILERS_MOST) if found.length is None else None
-        self._left = found.length or 0
+        self._chunks = Chunks(TRAILERS_MOST) if length is None else None
+        self._left = length or 0
         if self._left > LARGE_BYTES:
             self._read_at_most(READ_BYTES)
         # A client whose body is here already does not wait, and one that was refused must not send it.

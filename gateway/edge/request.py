@@ -109,41 +109,44 @@ class GatewayRequest(Answering):
         self.method, self.uri, self.clientproto = method, target, version
         self.named = named
         # What is reloaded meanwhile is for the requests after this one.
-        self.gate, self.limits, self.resource = self.gateway.gate, self.gateway.limits, self.gateway.resource
+        gateway = self.gateway
+        gate = self.gate = gateway.gate
+        self.limits, self.resource = gateway.limits, gateway.resource
         origin_form = target
         if target[:1] != b"/" and b"://" in target:
             # The absolute form, RFC 9112 section 3.2.2.
             authority, _, rest = target.split(b"//", 1)[1].partition(b"/")
             self._authority = (authority,)
             origin_form = b"/" + rest
-        self.path, _, query = origin_form.partition(b"?")
+        path, _, query = origin_form.partition(b"?")
+        self.path = path
         if query:
             self.args = STREAMING_ARGS if query == b"alt=sse" else parse_qs(query, True)
-        proxies, peer = self.gate.proxies, self.channel.peer_name
-        if proxies is not NO_PROXIES:
-            peer = proxies.client(peer, named.get(b"x-forwarded-for", ()))
+        peer = self.channel.peer_name
+        if gate.proxies is not NO_PROXIES:
+            peer = gate.proxies.client(peer, named.get(b"x-forwarded-for", ()))
         self.journal = Journal(
-            request_id=self.gateway.new_id(),
+            request_id=gateway.new_id(),
             method=method.decode("latin-1"),
-            path=self.path.decode("latin-1"),
+            path=path.decode("latin-1"),
             peer=peer,
-            started=self.gateway.clock.seconds(),
+            started=gateway.clock.seconds(),
         )
-        if self.gateway.contexts is not None:
-            self.journal.trace = self.gateway.contexts.begin(named)
-        self.gateway.opened()
+        if gateway.contexts is not None:
+            self.journal.trace = gateway.contexts.begin(named)
+        gateway.opened()
 
     def gotLength(self, length: int | None) -> None:
         """Judge the head.  Called by the channel; see http.Request."""
-        gate, head = self.gate, self._head(length)
+        gate, gateway, head = self.gate, self.gateway, self._head(length)
         if gate.origins.allowed:
             self.shared = gate.origins.headers(head.browser)
         try:
             admitted = gate.judge(head)
             self.journal.key_id = admitted.key_id if admitted.counts else ""
-            self.gateway.room.expect(length or 0)
+            gateway.room.expect(length or 0)
             if admitted.counts:
-                self._meter = self.gateway.meters.enter(admitted.key_id, self.journal.started)
+                self._meter = gateway.meters.enter(admitted.key_id, self.journal.started)
                 self._counted = True
         except GatewayError as error:
             self.refuse(self._guessed(head, error))
@@ -324,22 +327,23 @@ class GatewayRequest(Answering):
         self._give_back()
         if self.last_usage:
             self.usage, self.finish_reason = summary(self.last_usage)
-        cause = "GATEWAY_STOPPED" if self.gateway.cut else "CLIENT_LEFT"
-        reason = self.reason or (cause if left else "")
-        now = self.gateway.clock.seconds()
+        gateway, journal, reason = self.gateway, self.journal, self.reason
+        if left and not reason:
+            reason = "GATEWAY_STOPPED" if gateway.cut else "CLIENT_LEFT"
+        now = gateway.clock.seconds()
         if self._meter is not None:
-            self.gateway.meters.charge(self._meter, self.journal.model, self.usage, now)
-        self.gateway.recorder.ended(
+            gateway.meters.charge(self._meter, journal.model, self.usage, now)
+        gateway.recorder.ended(
             Ended(
-                self.journal,
+                journal,
                 self.code if self.startedWriting else 499,
                 reason,
                 self.origin,
-                now - self.journal.started,
+                now - journal.started,
                 self.received,
                 self.sentLength,
                 self.usage,
                 self.finish_reason,
             )
         )
-        self.gateway.closed()
+        gateway.closed()
