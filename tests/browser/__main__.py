@@ -6,6 +6,7 @@ was as promised, 1 if not, 2 where there is no browser.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
@@ -61,7 +62,8 @@ class Visit:
 
     def _asked(self, request: Any) -> None:
         place = urlsplit(request.url)
-        if place.scheme not in ("data", "blob") and place.netloc != f"127.0.0.1:{self.house.admin_port}":
+        ours = [f"127.0.0.1:{port}" for port in (self.house.admin_port, self.house.port)]
+        if place.scheme not in ("data", "blob") and place.netloc not in ours:
             self.offences.append(f"a request to {request.url}")
 
     def go(self, name: str) -> None:
@@ -210,6 +212,35 @@ def key_reaches_its_limit(visit: Visit) -> None:
     visit.checked()
 
 
+def holder_sees_what_is_left(visit: Visit) -> None:
+    """On the clients' own port: the key that is pasted is shown what is left of it, and nothing of it stays."""
+    page, house = visit.page, visit.house
+    limits = ("--concurrent", "5", "--budget-per-month", "7")
+    made = json.loads(house.command("keys", "create", "a-holder", "--json", *limits))
+    key = made["secret"]
+    assert house.request("by a holder", key)[0] == 200
+    page.goto(f"http://127.0.0.1:{house.port}/antigravity/usage")
+    page.get_by_label("Client key").fill(key)
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="a-holder").wait_for()
+    told = page.locator("main").inner_text()
+    for words in ("Requests at a time", "Budget a month", "$7.00", made["key"]["id"]):
+        assert words in told, told
+    for scheme in ("light", "dark"):
+        for name, width in (("desk", 1280), ("phone", 360)):
+            page.emulate_media(color_scheme=scheme)
+            page.set_viewport_size({"width": width, "height": 860})
+            visit.checked()
+            page.screenshot(path=str(PICTURES / f"usage-{name}-{scheme}.png"), full_page=True)
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size({"width": 1280, "height": 860})
+    assert key not in page.content() + page.url, "the key is in the page's text or address"
+    assert page.evaluate("localStorage.length + sessionStorage.length + document.cookie.length") == 0
+    page.get_by_role("button", name="Forget the key").click()
+    assert page.get_by_label("Client key").input_value() == ""
+    assert page.locator("#result").is_hidden()
+
+
 def prompt_is_streamed(visit: Visit) -> None:
     """The playground shows an answer, and who gave it."""
     visit.go("playground")
@@ -292,6 +323,7 @@ STEPS = (
     request_arrives_live,
     disabled_credential_is_passed_over,
     key_reaches_its_limit,
+    holder_sees_what_is_left,
     prompt_is_streamed,
     keyboard_is_enough,
 )
