@@ -41,6 +41,14 @@ class DocumentTests(FaceCase):
         self.assertIn(("GET", "/v1/usage"), served)
         self.assertEqual(set(self.operations()), served)
 
+    def test_documents_name_every_route(self) -> None:
+        """docs/dashboard.rst has them in a table, and none that is gone."""
+        page = (Path(admin.__file__).parents[2] / "docs" / "dashboard.rst").read_text("utf-8")
+        table = page[page.index("route  ") :]
+        named = set(re.findall(r"``(GET|POST|PATCH|DELETE) (/v1/[^`]+)``", table))
+        served = {(route.method, openapi.template(route.path)) for route in admin.Face(every_part(), "1").routes}
+        self.assertEqual(named, served)
+
     def test_every_part_that_there_is_is_described(self) -> None:
         """A module of routes that is added is added here, and to the console."""
         texts = {path.stem: path.read_text("utf-8") for path in Path(admin.__file__).parent.glob("*.py")}

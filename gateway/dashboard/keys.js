@@ -65,7 +65,7 @@ function card(key, look) {
   return h(
     "article",
     { class: "card account" },
-    h("div", { class: "head" }, h("div", { class: "clip" }, h("h2", {}, key.name || key.id), h("p", { class: "muted clip" }, key.id)), h("p", { class: "state" }, badge(key.state))),
+    h("div", { class: "head" }, h("div", { class: "clip" }, h("h2", {}, key.name || key.id), key.name && key.name !== key.id && h("p", { class: "muted clip" }, key.id)), h("p", { class: "state" }, badge(key.state))),
     h("div", { class: "used" }, used("Requests today", key.usage.day), used("This month", key.usage.month)),
     h("div", { class: "quotas" }, key.limits.map(limit)),
     h("p", { class: "muted" }, facts.join(" · ")),
