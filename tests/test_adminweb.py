@@ -12,8 +12,10 @@ from fnmatch import fnmatch
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import directlyProvides
 
 from gateway.edge.guesses import Guesses
 from gateway.edge.hosts import LOOPBACK_HOSTS
@@ -112,6 +114,14 @@ class SignInTests(WebCase):
         self.assertEqual([row["name"] for row in rows], ["first", "second"])
         acted = self.ask("POST", "/v1/accounts/studio/first/disable", None, cookie, MARK)
         self.assertEqual(acted.json["account"]["state"], "disabled")
+
+    def test_cookie_of_a_tls_listener_goes_over_tls_alone(self) -> None:
+        """It is marked Secure."""
+        self.codes.make("once", 0.0)
+        client = Client(self.site)
+        directlyProvides(client.transport, ISSLTransport)
+        client.ask("POST", "/v1/session", b'{"code": "once"}', JSON, MARK)
+        self.assertIn("; Secure", client.answer().headers["set-cookie"])
 
     def test_token_and_code_open_one_too(self) -> None:
         """The code once."""

@@ -85,6 +85,23 @@ class ConsoleTests(DaemonCase):
         self.assertNotIn(PASSWORD, self.daemon.printed)
 
 
+class WatchingTests(DaemonCase):
+    async def test_viewer_is_told_and_does_not_hold_up_the_end(self) -> None:
+        """Over a real connection: a request as it ends; and a gateway that is told to end lets its viewers go."""
+        port = free_port()
+        admin = {"listen": f"tcp:{port}:interface=127.0.0.1", "token": TOKEN}
+        daemon = await self.gateway({"studio": aistudio("http://127.0.0.1:9", keys=("good-1",))}, admin=admin)
+        viewer = await Server(daemon.child, port).begin("/v1/live", headers=[("Authorization", f"Bearer {TOKEN}")])
+        await viewer.until(lambda: b"event: accounts" in viewer.received)
+        answer = await daemon.ask(GENERATE, prompt("a canary in the prompt"))
+        await viewer.until(lambda: answer.headers["x-request-id"].encode() in viewer.received)
+        self.assertNotIn(b"canary", viewer.received)
+        daemon.child.signal("TERM")
+        self.assertTrue(await daemon.child.ended_within(DEADLINE_SECONDS, reactor), daemon.printed)
+        self.assertEqual(daemon.child.exit_code, 0)
+        self.assertTrue(viewer.over)
+
+
 class AddingTests(DaemonCase):
     """With the token, as scripts do."""
 
