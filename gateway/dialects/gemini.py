@@ -50,11 +50,11 @@ def framing(verb: str, query: Mapping[bytes, Sequence[bytes]], done: DoneMarker)
     Raises GatewayError for another ``alt``.
     """
     alt = b""
-    for name in (b"$alt", b"alt"):
+    for name in (b"$alt", b"alt") if query else ():
         values = query.get(name)
         if values and values[-1]:
             alt = values[-1].split(b";", 1)[0].lower()
-    if alt not in (b"", b"sse", b"json"):
+    if alt and alt not in (b"sse", b"json"):
         raise GatewayError(
             400,
             "INVALID_ARGUMENT",

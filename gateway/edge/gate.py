@@ -113,7 +113,11 @@ class Gate:
         if head.method == b"OPTIONS":
             # Browsers ask it without a key before they send one; it tells nothing that is not in the documents.
             return Admitted("/", ANONYMOUS, counts=False, settled=self.origins.options(head.browser))
-        path, problem = self._path(head.path)
+        path = problem = ""
+        try:
+            path = normalise(head.path)
+        except BadPath as bad:
+            problem = str(bad)
         key_id, holder = ANONYMOUS, None
         if self.asks and not (self.open_health and path in _OPEN):
             holder = self.holders.find(head.keys)
@@ -188,13 +192,6 @@ class Gate:
             f"The request body is larger than {self.body_limit} bytes, the limit of this gateway (limits.body);"
             " send less, or refer to large media by URI.",
         )
-
-    @staticmethod
-    def _path(path: bytes) -> tuple[str, str]:
-        try:
-            return normalise(path), ""
-        except BadPath as problem:
-            return "", str(problem)
 
 
 def _no_key() -> GatewayError:

@@ -69,20 +69,26 @@ class LineObserver:
     _thread: int = 0
     """Whose lines wait while they are gathered: others' find no turn that ends.  0, nobody's, while they are not."""
 
-    @property
-    def takes_text(self) -> bool:
-        """Whether of an event at info nothing is wanted but its line of text: see ``told``."""
-        return self._format is text_line and self._lowest_of(ACCESS) <= _INFO
+    takes_text: bool = attrs.field(init=False)
+    """Whether of a request's event nothing is wanted but its line of text: see ``told``."""
+
+    def __attrs_post_init__(self) -> None:
+        self._look_at_text()
+
+    def _look_at_text(self) -> None:
+        self.takes_text = self._format is text_line and self._lowest_of(ACCESS) <= _INFO
 
     def level(self, lowest: str, levels: Mapping[str, str]) -> None:
         """Write events from this level on, those of some subsystems from others on."""
         self._lowest = _RANKS[lowest]
         self._levels = {SUBSYSTEMS[name]: _RANKS[level] for name, level in levels.items()}
         self._ranks.clear()
+        self._look_at_text()
 
     def format(self, name: str) -> None:
         """Write them in this format."""
         self._format = _FORMATS[name]
+        self._look_at_text()
 
     def gather(self) -> None:
         """Let the lines of this thread wait for ``let_out``, which whoever calls this promises to call soon.
