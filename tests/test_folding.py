@@ -27,8 +27,12 @@ PIECES = st.sampled_from(
      "\n", "\x7f", '"', '":"', '","', "]", "{", " ", " a b c d ", "\\n \\n "]
 )  # fmt: skip
 STRING = st.lists(PIECES, max_size=6).map("".join)
-TEXT = st.lists(st.tuples(STRING, STRING), max_size=4).map(
-    lambda members: "{" + ",".join(f'"{name}":["{value}",1]' for name, value in members) + "}"
+NUMBER = st.sampled_from(
+    ["1", "-2.5e3", "0", "[]", "[3,4]", "[[5], 6]", "", "]", "[", " 7\n", "true", "{}", "01", '"8"']
+)
+NUMBERS = st.lists(NUMBER, max_size=9).map(",".join)
+TEXT = st.lists(st.tuples(STRING, STRING, NUMBERS), max_size=4).map(
+    lambda members: "{" + ",".join(f'"{name}":["{value}",1{more and ","}{more}]' for name, value, more in members) + "}"
 )
 
 
@@ -73,6 +77,10 @@ class FoldingTests(SynchronousTestCase):
     @example('{"a":["\\ud83d' + "3" * 40 + '",1]}', [13])
     @example('{"' + "n" * 40 + '":["x",1]}', [2])
     @example('{"a":["x\\ud83d ' + "3" * 40 + ' \\ude00 ",1]}', [10, 61])
+    @example('{"a":[1,2,3,4,5]}', [2, 7, 12])
+    @example('{"a":[[1,2],[3,4],[5,6],[7]]}', [8, 23])
+    @example('{"a":1,2,3,4,"b":5}', [6, 13])
+    @example('{"a":[0,1],[2,3],[4,0]}', [6, 20])
     @example('{"a":["x\\ ' + "3" * 40 + ' \\",1]}', [9, 54])
     @example('{"a":["' + "3" * 40 + "\n" + "3" * 40 + '",1]}', [8, 60])
     @settings(deadline=None, max_examples=600)
@@ -117,6 +125,18 @@ class FoldingTests(SynchronousTestCase):
                 self.assertTrue(folded.whole().text == body)
                 left, members = gemini.taken_apart(folded)
                 self.assertEqual((left.folds, list(members)), (folded.folds, ["contents"]))
+
+    def test_long_lists_of_numbers_are_kept_apart_too(self) -> None:
+        """Flat ones and lists of lists: what is left to be parsed in one go is small."""
+        flat = [at / 7 for at in range(40_000)]
+        for numbers in (flat, [flat[at : at + 30] for at in range(0, len(flat), 30)]):
+            body = json.dumps({"contents": [{"parts": [{"text": "x"}]}], "numbers": numbers}).encode()
+            for size in (4096, 16_384, 65_536):
+                folded = read(chunks_of(body, size))
+                self.assertLess(len(folded.text), FOLDED_FROM_BYTES + 3 * size + len(body) // size * 1200, size)
+                self.assertTrue(folded.whole().text == body)
+                left, members = gemini.taken_apart(folded)
+                self.assertEqual((left.folds, list(members)), (folded.folds, ["contents", "numbers"]))
 
     def test_a_small_body_is_left_as_it_is(self) -> None:
         """Of what is no larger than one read nothing is taken out."""

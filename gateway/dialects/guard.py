@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import NamedTuple
 
 import msgspec
 
@@ -35,6 +36,7 @@ _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _STEPS = bytes.maketrans(b"[{]}", b"\x02\x02\x00\x00")
 
 _OF_NUMBERS = b"0123456789.eE+-"
+_OF_LISTS = _OF_NUMBERS + b"[], \t\r\n"
 _NUMBER = re.compile(rb"(?<![0-9.eE+\-])-?[0-9][0-9.eE+\-]*+")
 _RUNS = bytes(48 if byte in _OF_NUMBERS else 32 for byte in range(256))
 _TOO_LONG = b"0" * (NUMBER_MOST + 1)
@@ -46,6 +48,17 @@ _EXPONENT = re.compile(rb"[eE]\+?0*+(?:[2-9][0-9]{2}|[1-9][0-9]{3})")
 
 _WRONG = "The request body is not valid UTF-8; send JSON encoded as UTF-8."
 _CUT = "The request body ends within a UTF-8 character; send all of it."
+
+
+class Numbers(NamedTuple):
+    """From where to where in a chunk there are members of a list, all of them numbers or lists of such."""
+
+    start: int
+    end: int
+
+
+Apart = tuple[int, int] | Numbers
+"""From where to where in a chunk there is something to be kept apart: characters of one string, or Numbers."""
 
 
 class GuardError(Exception):
@@ -72,11 +85,11 @@ class Guard:
         self._open = False
         """Whether what has come ends with a fold."""
 
-    def feed(self, chunk: bytes) -> Sequence[tuple[int, int]]:
+    def feed(self, chunk: bytes) -> Sequence[Apart]:
         """Check the next bytes; raises GuardError.
 
-        Return from where to where they are characters of a long string, without a part of an escape: these need no
-        further look.
+        Return from where to where they are characters of a long string, without a part of an escape, or numbers of a
+        long list: these need no further look.
         """
         self._fed += len(chunk)
         plain = chunk.isascii()
@@ -84,7 +97,7 @@ class Guard:
             self._decode(chunk, False)
         if self._fed > self._folded_from and (self._open or len(chunk) >= self._fold_bytes):
             if plain and not self._escaped and b"\\" not in chunk:
-                return self._fold(chunk)
+                return self._fold(chunk) or self._numbers(chunk)
             return self._fold_text(chunk) if self._in_string else self._fold_end(chunk)
         self._open = False
         self._nest(chunk)
@@ -131,6 +144,18 @@ class Guard:
         if self._open:
             folds.append((last, len(chunk)))
         return folds
+
+    def _numbers(self, chunk: bytes) -> Sequence[Apart]:
+        """Return what of a chunk that has been checked is members of one list, if enough of it is."""
+        if self._in_string or b'"' in chunk:
+            return ()
+        start, end = chunk.find(b",") + 1, chunk.rfind(b",")
+        if b"[" in chunk or b"]" in chunk:
+            # A list of lists, as embeddings are: from behind the first that ends to the end of the last.
+            start, end = chunk.find(b"],") + 2, chunk.rfind(b"],") + 1
+        if end - start < self._fold_bytes or not _are_numbers(chunk[start:end]):
+            return ()
+        return (Numbers(start, end),)
 
     def _fold_text(self, chunk: bytes) -> Sequence[tuple[int, int]]:
         """Check a chunk that begins within a string; return what is to be kept apart where it is all one string's.
@@ -237,6 +262,15 @@ def _of_a_string(text: bytes) -> bool:
     except msgspec.DecodeError:
         return False
     return True
+
+
+def _are_numbers(text: bytes) -> bool:
+    """Say whether a text may stand between two members of a list, and is nothing but numbers and lists of such."""
+    try:
+        _STRING.decode(b"".join((b"[0,", text, b",0]")))
+    except msgspec.DecodeError:
+        return False
+    return not text.translate(None, _OF_LISTS)
 
 
 def _is_plain(part: memoryview) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gateway.dialects.guard import Apart, Numbers
 from gateway.edge.storing import Spare, Store
-from gateway.folding import Folded, mark
+from gateway.folding import Folded, mark, mark_of_numbers
 
 SMALL_BYTES = 16 * 1024
 BLOCK_BYTES = 64 * 1024
@@ -26,16 +27,16 @@ class Gathering:
         self._open = False
         """Whether nothing has come since the last fold."""
 
-    def add(self, piece: bytes, folds: Sequence[tuple[int, int]] = ()) -> None:
+    def add(self, piece: bytes, folds: Sequence[Apart] = ()) -> None:
         """Take the next piece; ``folds`` says from where to where it is to be kept apart from the text."""
         if not folds:
             self._keep(piece)
             return
         at, view = 0, memoryview(piece)
-        for start, end in folds:
-            self._keep(piece[at:start])
-            self._fold(view[start:end])
-            at = end
+        for fold in folds:
+            self._keep(piece[at : fold[0]])
+            self._fold(view[fold[0] : fold[1]], type(fold) is Numbers)
+            at = fold[1]
         self._keep(piece[at:])
 
     def place(self, most: int) -> memoryview | None:
@@ -76,7 +77,7 @@ class Gathering:
         if len(self._tail) >= BLOCK_BYTES:
             self._flush()
 
-    def _fold(self, part: memoryview) -> None:
+    def _fold(self, part: memoryview, numbers: bool) -> None:
         if self._store is None:
             self._store = Store(self._spare)
         start = self._store.size
@@ -84,9 +85,9 @@ class Gathering:
         if self._open:
             self._folds[-1] = self._folds[-1][0], self._store.size
         else:
-            self._keep(mark(len(self._folds)))
+            self._keep((mark_of_numbers if numbers else mark)(len(self._folds)))
             self._folds.append((start, self._store.size))
-            self._open = True
+            self._open = not numbers
 
     def _flush(self) -> None:
         if self._tail:
