@@ -75,8 +75,9 @@ class BooksTests(BooksCase):
         """And what was spent is then not known, which is logged."""
         books = self.begun()
         self.tell(books)
-        await books.report(*PLAIN)
+        await books.stop()
         (self.directory / FILE).write_bytes(b"hello" * 1000)
+        books = self.begun()
         error = await self.refused(books)
         self.assertEqual((error.code, error.reason), (503, "USAGE_UNAVAILABLE"))
         heard: list[LogEvent] = []
@@ -94,7 +95,6 @@ class BooksTests(BooksCase):
 
     def test_a_newer_versions_file_must_not_be_used(self) -> None:
         """Which is said before anything starts."""
-        Books(UsageConfig(), self.directory, reactor).check()
         db = sqlite3.connect(self.directory / FILE)
         db.execute("PRAGMA user_version = 99")
         db.close()

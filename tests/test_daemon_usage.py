@@ -44,9 +44,17 @@ class UsageCase(DaemonCase):
     def file(self) -> Path:
         return self.home / f"state-{self.daemon.port}" / "usage.db"
 
+    @property
+    def config(self) -> Path:
+        return self.home / f"antigravity-{self.daemon.port}.yaml"
+
     def rows(self, columns: str = "request_id") -> list[tuple[Any, ...]]:
+        if not self.file.exists():
+            return []
         db = sqlite3.connect(self.file)
         try:
+            if not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                return []
             return db.execute(f"SELECT {columns} FROM requests ORDER BY id").fetchall()
         finally:
             db.close()
@@ -124,17 +132,25 @@ class WritingTests(UsageCase):
         await connection.until(lambda: connection.received.count(b"usageMetadata") == 2)
         return connection
 
+    async def test_nothing_is_loaded_before_there_is_something_to_write(self) -> None:
+        """An idle gateway is as small as one without usage."""
+        await self.begin()
+        self.assertFalse(self.has_sqlite())
+        await self.asked(1)
+        await self.written(1)
+        self.assertTrue(self.has_sqlite())
+
     async def test_turned_off_it_leaves_nothing(self) -> None:
         """No file, and what reads such files is not even loaded."""
         await self.begin(usage={"enabled": False})
         await self.asked(1)
-        self.assertNotIn("sqlite", self.mapped())
+        self.assertFalse(self.has_sqlite())
         await self.ends_well()
         self.assertFalse(self.file.exists())
 
 
-    def mapped(self) -> str:
-        return Path(f"/proc/{self.daemon.child.transport.pid}/maps").read_text()
+    def has_sqlite(self) -> bool:
+        return "sqlite" in Path(f"/proc/{self.daemon.child.transport.pid}/maps").read_text()
 
 
 class FaultTests(UsageCase):
@@ -164,10 +180,6 @@ class FaultTests(UsageCase):
     @property
     def aside(self) -> Path:
         return self.file.with_name("usage.db.corrupt")
-
-    @property
-    def config(self) -> Path:
-        return self.home / f"antigravity-{self.daemon.port}.yaml"
 
     async def test_another_process_that_locks_the_file_costs_nothing(self) -> None:
         """It serves on, says so once, and writes all as soon as it can."""

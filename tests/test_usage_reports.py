@@ -14,10 +14,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.calls import Usage
 from gateway.config.tariff import UsageConfig
 from gateway.usage.reports import BY, Question, ReportError, report, requests, spent, stamp
-from gateway.usage.schema import DAY, HOUR
+from gateway.usage.schema import DAY, HOUR, Row
 from gateway.usage.spans import DAYS, HOURS, REQUESTS, Piece, pieces
 from gateway.usage.spending import Spent
-from gateway.usage.store import Row, Store
+from gateway.usage.store import Store
 from tests.usage_rows import NOON, row
 
 MIDNIGHT = NOON - 12 * HOUR
@@ -146,10 +146,12 @@ class ReportTests(ReportCase):
         self.assertEqual((told["since"], told["total"]["requests"]), (stamp(NOON + HOUR), 540))
         self.assertEqual(len(requests(self.path, 1000)), 300)
 
-    def test_no_file_tells_nothing(self) -> None:
+    def test_no_file_and_an_empty_one_tell_nothing(self) -> None:
         """It is no error: nothing has happened yet."""
         self.assertEqual(self.asked("model")["rows"], [])
         self.assertEqual(self.asked("model")["total"]["requests"], 0)
+        self.assertEqual((requests(self.path, 10), spent(self.path, 0, NOON, KEPT)), ([], {}))
+        self.path.touch()
         self.assertEqual((requests(self.path, 10), spent(self.path, 0, NOON, KEPT)), ([], {}))
 
     def test_a_file_that_cannot_be_read_is_told_of(self) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.config.tariff import UsageConfig
-from gateway.usage.schema import AMOUNT_MOST, COLUMNS, SCHEMA
-from gateway.usage.store import BooksError, Damaged, Row, Store
+from gateway.usage.schema import AMOUNT_MOST, COLUMNS, SCHEMA, Row
+from gateway.usage.store import BooksError, Damaged, Store
 from tests.usage_rows import KEY, MODEL, NOON, row
 
 DAY = 86_400.0

@@ -11,7 +11,8 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.config.tariff import UsageConfig
-from gateway.usage.store import Damaged, Row, Store
+from gateway.usage.schema import Row
+from gateway.usage.store import Damaged, Store
 from gateway.usage.writer import BATCH_MOST, PRUNE_SECONDS, TELL_SECONDS, Writer
 from tests.usage_rows import NOON, row
 
@@ -72,7 +73,7 @@ class WriterCase(SynchronousTestCase):
         self.writer = self.built(self.store)
 
     def built(self, store: Store, **more: int) -> Writer:
-        return Writer(store, lambda: NOON, self.clock, lambda *what: self.told.append(what), **more)
+        return Writer(lambda: store, lambda: NOON, self.clock, lambda *what: self.told.append(what), **more)
 
     def put(self, count: int, first: int = 0) -> list[Row]:
         rows = [row(NOON + first + number) for number in range(count)]

@@ -7,7 +7,7 @@ from typing import Any
 from gateway.calls import Ended, Journal, Usage
 from gateway.usage.prices import Prices
 from gateway.usage.recorder import UsageRecorder
-from gateway.usage.store import Row
+from gateway.usage.schema import Row
 
 NOON = 1_790_000_000.0 // 86_400 * 86_400 + 43_200
 """A day's middle, in Unix seconds."""

@@ -15,11 +15,12 @@ from gateway.calls import GatewayError, Recorder
 from gateway.config.tariff import UsageConfig
 from gateway.usage.prices import Prices
 from gateway.usage.recorder import UsageRecorder
+from gateway.usage.schema import APPLICATION, SCHEMA
 from gateway.usage.spending import Spent
+from gateway.usage.writer import Writer
 
 if TYPE_CHECKING:
     from gateway.usage.store import Store
-    from gateway.usage.writer import Writer
 
 FILE = "usage.db"
 STOP_SECONDS = 10.0
@@ -38,8 +39,8 @@ class CannotKeep(Exception):
 class Books:
     """One gateway's usage; see spending.Spending.
 
-    Where it is turned off nothing is recorded, and SQLite, which takes a megabyte, not even imported.  Without a
-    ``directory`` there is nowhere to write: all is lost, and counted.
+    SQLite takes 1.5 MB and is imported when there is something to write or to read.  Without a ``directory`` there is
+    nowhere to write: all is lost, and counted.
     """
 
     def __init__(self, config: UsageConfig, directory: Path | None, reactor: Any) -> None:
@@ -55,33 +56,40 @@ class Books:
             return
         put: Callable[[tuple[Any, ...]], None] = self._lose
         if self._path is not None:
-            from gateway.usage.store import Store
-            from gateway.usage.writer import Writer
-
-            self._store = Store(self._path, config)
-            self._writer = Writer(self._store, time.time, time.monotonic, self._tell)
+            self._writer = Writer(self._made, time.time, time.monotonic, self._tell)
             put = self._writer.put
         self._recorder = UsageRecorder(Prices(config.prices), time.time, put)
         self.recorders = (self._recorder,)
 
     def check(self) -> None:
-        """Look whether the file can be used, and make it where it is not there; raises CannotKeep where it must not be.
+        """Look whether the file can be used; raises CannotKeep where it must not be.
 
         It is called before the start, and not in the thread that has the file from then on.
         """
-        if self._store is None:
+        if self._writer is None or self._path is None or not self._path.exists() or _is_as_usual(self._path):
             return
-        from gateway.usage.store import FAULTS, BooksError, Damaged
+        from gateway.usage.store import FAULTS, BooksError, Damaged, Store
 
+        store = Store(self._path, self._config)
         try:
-            self._store.open()
+            store.open()
         except BooksError as error:
             raise CannotKeep(str(error)) from None
         except (Damaged, *FAULTS):
             # The writer sees the same, and knows what to do.
             pass
         finally:
-            self._store.close()
+            store.close()
+        if store.note:
+            _log.warn("{note}", note=store.note)
+
+    def _made(self) -> Store:
+        """Return the file for the writer, in whose thread this is called."""
+        from gateway.usage.store import Store
+
+        assert self._path is not None
+        self._store = Store(self._path, self._config)
+        return self._store
 
     def start(self) -> None:
         """Begin to write."""
@@ -98,15 +106,15 @@ class Books:
         """Go by another configuration, except for whether anything is written at all."""
         if config.enabled != self._config.enabled:
             _log.warn("usage.enabled stays {was} until the next start", was=str(self._config.enabled).lower())
+        self._config = config
         if self._store is not None:
             self._store.config = config
         if self.recorders:
             self._recorder.prices = Prices(config.prices)
-        self._config = config
 
     def spent(self, since: float) -> Mapping[str, Spent]:
         """Return what was used since a time; see spending.Spending."""
-        if self._store is None or self._path is None:
+        if not self.recorders or self._path is None or not self._path.exists():
             return {}
         from gateway.usage import reports
 
@@ -188,6 +196,17 @@ class Books:
     def _tell(self, trouble: bool, sentence: str) -> None:
         # From the writer's thread; logs are written in the reactor's.
         self._reactor.callFromThread(_log.error if trouble else _log.info, "{sentence}", sentence=sentence)
+
+
+def _is_as_usual(path: Path) -> bool:
+    """Say whether a file's head is that of this version: https://sqlite.org/fileformat.html#the_database_header."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(100)
+    except OSError:
+        return False
+    schema, application = (int.from_bytes(head[at : at + 4], "big") for at in (60, 68))
+    return head.startswith(b"SQLite format 3\0") and (schema, application) == (SCHEMA, APPLICATION)
 
 
 def _unavailable(message: str) -> GatewayError:

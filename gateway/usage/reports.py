@@ -71,7 +71,7 @@ def report(path: Path, question: Question, kept_since: float) -> Row:
     rows: list[Row] = []
     if parts and path.exists():
         with _reading(path) as db:
-            rows = _sums(db, question, parts)
+            rows = [] if db is None else _sums(db, question, parts)
     total = {name: sum(row[name] for row in rows) for name in MEASURES}
     return {
         "by": question.by,
@@ -120,6 +120,8 @@ def requests(path: Path, limit: int, after: int = 0, before: int = 0) -> list[Ro
     if not path.exists():
         return []
     with _reading(path) as db:
+        if db is None:
+            return []
         found = db.execute(
             f"SELECT {', '.join(COLUMNS)} FROM requests WHERE id > ? AND id < ? ORDER BY id DESC LIMIT ?",  # noqa: S608
             (after, before or 2**63 - 1, limit),
@@ -147,16 +149,17 @@ def stamp(at: float) -> str:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the file for reading alone; raises ReportError for all that goes wrong."""
+def _reading(path: Path) -> Iterator[sqlite3.Connection | None]:
+    """Open the file for reading alone; None where it is empty yet.  Raises ReportError for all that goes wrong."""
     try:
         db = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", timeout=BUSY_SECONDS, uri=True)
         try:
             application = db.execute("PRAGMA application_id").fetchone()[0]
             schema = db.execute("PRAGMA user_version").fetchone()[0]
-            if (application, schema) != (APPLICATION, SCHEMA):
+            (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if tables and (application, schema) != (APPLICATION, SCHEMA):
                 raise ReportError(f"{path}: is not of this version (schema {schema}, this one knows {SCHEMA}).")
-            yield db
+            yield db if tables else None
         finally:
             db.close()
     except sqlite3.Error as error:

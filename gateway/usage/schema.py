@@ -7,6 +7,7 @@ which are added to with every row that is written, so that they are right at any
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 SCHEMA = 1
 APPLICATION = 0x41475755
@@ -43,6 +44,8 @@ COLUMNS: Mapping[str, str] = {
     "micros": "INTEGER",  # Micro-dollars; NULL where there were no tokens, or their price is not known.
 }
 """Those of ``requests``, in the order of a row."""
+Row = tuple[Any, ...]
+"""Their values."""
 
 KINDS = ("key", "model", "upstream", "credential")
 """What sums are told apart by."""

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from gateway.accounts.guards import GUARDED, allows_more, is_strangers
 from gateway.config.tariff import UsageConfig
-from gateway.usage.schema import APPLICATION, MICROSECONDS, ROLLUPS, SCHEMA, creation, insertion, keeping, places
+from gateway.usage.schema import APPLICATION, MICROSECONDS, ROLLUPS, SCHEMA, Row, creation, insertion, keeping, places
 
 BUSY_SECONDS = 2.0
 """How long another process's lock is waited for."""
@@ -31,8 +30,6 @@ INSERTIONS = {size: insertion(size) for size in SIZES}
 FILES = ("", "-wal", "-shm")
 """The ends of the names that belong to a database."""
 
-Row = tuple[Any, ...]
-"""The values of schema.COLUMNS."""
 Migrations = Mapping[int, Callable[[sqlite3.Connection], None]]
 MIGRATIONS: Migrations = {}
 """From a schema version to the next one, within a transaction; the first version has no predecessor."""

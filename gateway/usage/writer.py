@@ -9,8 +9,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from gateway.usage.store import FAULTS, BooksError, Damaged, Row, Store
+from gateway.usage.schema import Row
+
+if TYPE_CHECKING:
+    from gateway.usage.store import Store
 
 EVERY_SECONDS = 1.0
 """How long a batch is waited for: what a sudden end of the process may cost."""
@@ -29,18 +33,22 @@ Tell = Callable[[bool, str], None]
 
 
 class Writer:
-    """Writes rows in a thread of its own: ``put``, ``flush`` and ``stop`` are called from outside, ``turn`` in it."""
+    """Writes rows in a thread of its own: ``put``, ``flush`` and ``stop`` are called from outside, ``turn`` in it.
+
+    The store is opened when there is something for it to do, and with it SQLite is imported, which takes 1.5 MB.
+    """
 
     def __init__(
         self,
-        store: Store,
+        open_store: Callable[[], Store],
         wall_seconds: Callable[[], float],
         monotonic_seconds: Callable[[], float],
         tell: Tell,
         every_seconds: float = EVERY_SECONDS,
         queue_most: int = QUEUE_MOST,
     ) -> None:
-        self._store = store
+        self._open_store = open_store
+        self._store: Store | None = None
         self._wall_seconds = wall_seconds
         self._monotonic_seconds = monotonic_seconds
         self._tell = tell
@@ -108,7 +116,8 @@ class Writer:
             self.turn()
             if ending:
                 self._left_out += len(self._rows)
-                self._store.close()
+                if self._store is not None:
+                    self._store.close()
             for done in waiters:
                 done()
             if ending:
@@ -119,11 +128,14 @@ class Writer:
 
     def turn(self) -> None:
         """Write what waits, and forget what is due."""
+        from gateway.usage.store import FAULTS, BooksError, Damaged
+
         try:
+            store = self._store = self._store or self._open_store()
             while self._rows:
-                self._write([self._rows.popleft() for _ in range(min(len(self._rows), BATCH_MOST))])
+                self._write(store, [self._rows.popleft() for _ in range(min(len(self._rows), BATCH_MOST))])
             now = self._monotonic_seconds()
-            if now - self._pruned_at >= PRUNE_SECONDS and not self._store.prune(self._wall_seconds()):
+            if now - self._pruned_at >= PRUNE_SECONDS and not store.prune(self._wall_seconds()):
                 self._pruned_at = now
         except (BooksError, Damaged, *FAULTS) as problem:
             self.failing = str(problem) or type(problem).__name__
@@ -136,20 +148,22 @@ class Writer:
             self.failing = ""
         self._report()
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, store: Store, rows: list[Row]) -> None:
+        from gateway.usage.store import Damaged
+
         try:
             try:
-                self._left_out += self._store.write(rows)
+                self._left_out += store.write(rows)
             except Damaged as damage:
-                aside = self._store.set_aside()
-                self._tell(True, f"{self._store.path} is damaged ({damage}); it is now {aside}, and usage begins anew")
-                self._left_out += self._store.write(rows)
+                aside = store.set_aside()
+                self._tell(True, f"{store.path} is damaged ({damage}); it is now {aside}, and usage begins anew")
+                self._left_out += store.write(rows)
         except BaseException:
             self._rows.extendleft(reversed(rows))
             raise
 
     def _report(self) -> None:
-        if self._store.note:
+        if self._store is not None and self._store.note:
             self._tell(True, self._store.note)
             self._store.note = ""
         now, lost = self._monotonic_seconds(), self.lost
