@@ -179,6 +179,21 @@ class SignInTests(WebCase):
         self.checks = None
         self.assertEqual(self.sign_in(password=PASSWORD).status, 200)
 
+    def test_checks_go_on_and_count_when_their_clients_leave(self) -> None:
+        """A thread cannot be called back: whoever comes and goes has no more of them at work."""
+        self.checks = []
+        for _ in range(2 * CHECKS_MOST):
+            client = Client(self.site)
+            client.ask("POST", "/v1/session", b'{"password": "x"}', JSON, MARK)
+            client.leave()
+        self.assertEqual(len(self.checks), CHECKS_MOST)
+        self.assertEqual(self.sign_in(password=PASSWORD).status, 503)
+        for check in self.checks:
+            check.callback(True)
+        self.assertEqual(len(self.door.sessions), 0)
+        self.checks, self.door.attempts = None, Guesses()
+        self.assertEqual(self.sign_in(password=PASSWORD).status, 200)
+
     def test_signing_out_ends_it(self) -> None:
         """The cookie is taken back, and is good for nothing."""
         cookie = self.cookie(self.sign_in(password=PASSWORD))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, TypedDict
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypedDict
 
 import msgspec
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.server import Request
@@ -21,7 +22,7 @@ CHECKS_MOST = 4
 
 _log = Logger(namespace="gateway.admin")
 
-Check = Callable[[str, str], Awaitable[bool]]
+Check = Callable[[str, str], Deferred[bool]]
 """Says whether a hash is that of a password."""
 
 
@@ -115,11 +116,20 @@ class SessionRoutes:
                 "Other passwords are being checked; try again.",
                 retry_after_seconds=1.0,
             )
-        self._checking += 1
-        try:
-            return await self._check(rules.password, given.password)
-        finally:
+        return await self._checked(rules.password, given.password)
+
+    def _checked(self, hashed: str, password: str) -> Deferred[bool]:
+        """Check a password; it counts until that is done, also where whoever asked has left meanwhile."""
+        waiter: Deferred[bool] = Deferred()
+
+        def done(result: Any) -> None:
             self._checking -= 1
+            if not waiter.called:
+                waiter.callback(result)
+
+        self._checking += 1
+        self._check(hashed, password).addBoth(done)
+        return waiter
 
     def _end(self, request: Request) -> bytes:
         caller: Caller | None = getattr(request, "caller", None)
