@@ -147,6 +147,20 @@ class ModelTests(DoorCase):
         self.assertEqual(error["details"][0]["metadata"]["allowedModels"], "gemini-2.5-flash*, fast")
         self.assertEqual(self.world.wire.requests, [])
 
+    def test_a_refusal_is_recorded_as_the_keys_own(self) -> None:
+        """For a model or an address, also where the key's own page is asked for: its operator sees who tried what."""
+        self.begin()
+        self.successResultOf(self.book.change("team", {"networks": ["192.168.1.1"]}))
+        self.post(MODEL.format("gemini-2.5-pro"), self.key)
+        self.successResultOf(self.book.change("team", {"networks": ["10.0.0.0/8"]}))
+        self.post(MODEL.format("gemini-2.5-flash"), self.key)
+        self.ask("GET", "/antigravity/me", self.key)
+        row = self.book.row("team")
+        told = [(end.journal.key_id, end.status, end.reason) for end in self.world.recorder.ends]
+        reasons = ["CLIENT_KEY_MODEL", "CLIENT_KEY_ADDRESS", "CLIENT_KEY_ADDRESS"]
+        self.assertEqual(told, [(row["id"], 403, reason) for reason in reasons])
+        self.assertEqual((row["usage"]["day"]["requests"], row["under_way"]), (3, 0))
+
     def test_names_and_what_they_stand_for_are_allowed(self) -> None:
         """However the path is spelled."""
         self.begin(*(ok() for _ in range(5)))

@@ -146,9 +146,10 @@ class GatewayRequest(Answering):
             self.journal.key_id = admitted.key_id if admitted.counts else ""
             gateway.room.expect(length or 0)
             if admitted.counts:
-                self._meter = gateway.meters.enter(admitted.key_id, self.journal.started)
-                self._counted = True
+                self._meter, self._counted = gateway.meters.enter(admitted.key_id, self.journal.started), True
         except GatewayError as error:
+            if not self.journal.key_id and (known := error.metadata.get("key", "")):
+                self.journal.key_id, self._meter = known, gateway.meters.meter(known)
             self.refuse(self._guessed(head, error))
         except Exception:
             # A door that fails stays shut.

@@ -84,6 +84,7 @@ class Holder:
                 "CLIENT_KEY_ADDRESS",
                 f"This client key may not be used from {peer}; use it where it is meant for, or ask the gateway's"
                 " operator to add that address to it.",
+                metadata={"key": self.id},
             )
         if self._patterns:
             named = _MODEL.match(path)
@@ -105,7 +106,7 @@ class Holder:
             "PERMISSION_DENIED",
             "CLIENT_KEY_MODEL",
             f"This client key may not use {model}; the models that it may use are: {allowed}.",
-            metadata={"model": model, "allowedModels": allowed},
+            metadata={"key": self.id, "model": model, "allowedModels": allowed},
         )
 
     def _admits(self, peer: str) -> bool:
