@@ -170,13 +170,13 @@ class HttpRequest(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens of one answer, as its usageMetadata counts them."""
+    """Tokens of one answer, as its usageMetadata counts them; ``taken`` are those that keys' limits and sums count."""
 
     prompt: int = 0
     candidates: int = 0
     thoughts: int = 0
     cached: int = 0
-    total: int = 0
+    taken = property(lambda self: self.prompt + self.candidates + self.thoughts)
 
 
 class Event(msgspec.Struct, frozen=True):

@@ -170,11 +170,12 @@ class AnswerTests(EdgeCase):
 
     def test_usage_and_finish_reason_are_in_the_journal(self) -> None:
         """With how the request was routed."""
-        usage = b'{"candidates":[{"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":7,"totalTokenCount":9}}'
+        counts = b'{"promptTokenCount":7,"candidatesTokenCount":2}'
+        usage = b'{"candidates":[{"finishReason":"STOP"}],"usageMetadata":' + counts + b"}"
         self.post(PATH, ok(usage))
         end = self.world.ended
         assert end.usage is not None
-        self.assertEqual((end.usage.prompt, end.usage.total, end.finish_reason), (7, 9, "STOP"))
+        self.assertEqual((end.usage.prompt, end.usage.taken, end.finish_reason), (7, 9, "STOP"))
         self.assertEqual((end.status, end.bytes_in, end.bytes_out), (200, len(BODY), len(usage)))
         self.assertEqual((end.journal.credential, end.journal.upstream), (LABEL, "studio"))
 

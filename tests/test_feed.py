@@ -25,7 +25,7 @@ def ended(number: int, status: int = 200, **more: Any) -> Ended:
     journal = Journal(f"id-{number}", key_id="key-1", verb="generateContent", model="m", started=1.0, first_byte=1.25)
     journal.attempts.append(Attempt("studio/first", "https://x", status, "", 0.25, "first"))
     journal.decisions.append(Decision((Option("studio/first", "studio", "ok", "", None, True),), "first", 0.0))
-    return Ended(journal, status, more.pop("reason", ""), "upstream", 0.5, 10, 20, Usage(3, 4, 1, 0, 8), "STOP")
+    return Ended(journal, status, more.pop("reason", ""), "upstream", 0.5, 10, 20, Usage(3, 4, 1, 0), "STOP")
 
 
 class FeedCase(SynchronousTestCase):

@@ -188,7 +188,7 @@ class HolderTests(SynchronousTestCase):
                 self.assertEqual((error.code, error.reason), (403, "CLIENT_KEY_MODEL"))
                 self.assertIn("gemini-2.5-flash*, fast", error.message)
                 told = {"key": "key-team", "model": model, "allowedModels": "gemini-2.5-flash*, fast"}
-            self.assertEqual(error.metadata, told)
+                self.assertEqual(error.metadata, told)
         holder.judge("127.0.0.1", "/v1beta/models", str)
         holder.judge("127.0.0.1", "/antigravity/me", str)
 

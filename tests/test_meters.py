@@ -24,7 +24,7 @@ NOW = 1_795_680_000.0
 """2026-11-26, 08:00 UTC."""
 DAY_LEFT = 16 * 3600.0
 MONTH_LEFT = DAY_LEFT + 4 * 86400.0
-USAGE = Usage(prompt=30, candidates=60, thoughts=10, cached=5, total=100)
+USAGE = Usage(prompt=30, candidates=60, thoughts=10, cached=5)
 
 
 def cost(model: str, usage: Usage, at: float) -> int | None:

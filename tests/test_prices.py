@@ -9,7 +9,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.calls import Usage
 from gateway.config.tariff import Price, Rates
 from gateway.usage.prices import AS_OF, LONG_TOKENS, TABLE, Prices
-from gateway.usage.spending import tokens
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC).timestamp()
 
@@ -110,4 +109,4 @@ class TableTests(SynchronousTestCase):
 class TokenTests(SynchronousTestCase):
     def test_tokens_are_prompt_candidates_and_thoughts(self) -> None:
         """What was cached is part of the prompt."""
-        self.assertEqual(tokens(Usage(10, 5, 3, 7, 99)), 18)
+        self.assertEqual(Usage(10, 5, 3, 7).taken, 18)

@@ -65,7 +65,7 @@ class RecorderTests(SynchronousTestCase):
 
     def test_an_unknown_model_has_tokens_and_no_cost(self) -> None:
         """It is told as unknown."""
-        row = self.told(ended(model="unheard-of", usage=Usage(1, 2, 3, 0, 6)))
+        row = self.told(ended(model="unheard-of", usage=Usage(1, 2, 3, 0)))
         self.assertEqual((row["prompt"], row["thoughts"], row["micros"]), (1, 3, None))
 
     def test_prices_can_be_exchanged(self) -> None:

@@ -17,7 +17,7 @@ MODEL = "gemini-2.5-pro"
 
 def ended(status: int = 200, reason: str = "", **more: Any) -> Ended:
     """A request's end after two seconds, of 10 + 5 + 3 tokens of which 4 were cached unless told otherwise."""
-    usage = more.pop("usage", Usage(10, 5, 3, 4, 18))
+    usage = more.pop("usage", Usage(10, 5, 3, 4))
     finish, size = more.pop("finish", "STOP"), more.pop("size", 100)
     fields: dict[str, Any] = {
         "request_id": "id-1", "method": "POST", "verb": "generateContent", "path": "/v1beta/models/m:generateContent",

@@ -18,7 +18,6 @@ class _UsageMetadata(msgspec.Struct, rename="camel"):
     candidates_token_count: int | None = 0
     thoughts_token_count: int | None = 0
     cached_content_token_count: int | None = 0
-    total_token_count: int | None = 0
 
 
 class _Turn(msgspec.Struct):
@@ -162,7 +161,6 @@ def summary(data: bytes) -> tuple[Usage | None, str]:
         counts.candidates_token_count or 0,
         counts.thoughts_token_count or 0,
         counts.cached_content_token_count or 0,
-        counts.total_token_count or 0,
     )
     return usage, reason
 

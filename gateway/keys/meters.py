@@ -19,7 +19,7 @@ from gateway.config import Limits
 from gateway.keys.gcra import NANOSECONDS, Gcra
 from gateway.keys.grants import NOTHING, Grant
 from gateway.keys.refusals import Over, refusal
-from gateway.usage.spending import Spending, Spent, tokens
+from gateway.usage.spending import Spending, Spent
 
 DAY_SECONDS = 86400
 _MINUTE = 60 * NANOSECONDS
@@ -194,7 +194,7 @@ class Meters:
         day.requests += 1
         month.requests += 1
         if usage is not None:
-            used, micros = tokens(usage), self.cost(model, usage, wall) or 0
+            used, micros = usage.taken, self.cost(model, usage, wall) or 0
             day.tokens += used
             month.tokens += used
             day.micros += micros

@@ -125,7 +125,7 @@ class Metrics:
         usage = event.usage
         if usage is not None:
             if key is not None:
-                key.tokens += usage.total
+                key.tokens += usage.taken
             model.prompt += usage.prompt
             model.candidates += usage.candidates
             model.thoughts += usage.thoughts

@@ -7,8 +7,6 @@ from typing import Protocol
 
 import attrs
 
-from gateway.calls import Usage
-
 
 @attrs.frozen
 class Spent:
@@ -16,7 +14,7 @@ class Spent:
 
     requests: int = 0
     tokens: int = 0
-    """As ``tokens`` counts them."""
+    """As ``Usage.taken`` counts them."""
     micros: int = 0
     """What they cost in micro-dollars (10^-6 USD), as far as their prices are known."""
 
@@ -30,8 +28,3 @@ class Spending(Protocol):
         Reads a file and blocks meanwhile: it is for the start.  What is older than the hours that are kept is left
         out, and ``since`` is an hour's beginning or is taken back to it.  Raises nothing.
         """
-
-
-def tokens(usage: Usage) -> int:
-    """Return how many tokens an answer took: prompt, candidates and thoughts."""
-    return usage.prompt + usage.candidates + usage.thoughts
