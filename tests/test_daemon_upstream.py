@@ -19,6 +19,7 @@ from tests.processes import (
     head,
     prompt,
     reactor,
+    until,
 )
 from tests.upstreams import ANSWER, EVENT, SSE_HEAD, Asked, Flood, UpstreamCase, chunk, whole
 
@@ -180,6 +181,8 @@ class FloodTests(UpstreamCase):
             flood.append(Flood(asked, chunk(EVENT * 400), 20_000))
 
         upstream.answer = stream
+        # With the first request's row SQLite is loaded, which is no stream's.
+        await until((self.home / f"state-{daemon.port}" / "usage.db").exists)
         before = daemon.rss()
         reader = SlowReader(daemon.port, head(SSE, prompt()) + prompt())
         self.addCleanup(reader.close)
