@@ -108,8 +108,8 @@ class Gateway(service.Service):
             self._config = self._reread()
         self._config = descriptors.clamped(self._config)
         self._state = starting.open_state(Path(self._config.state_dir))
-        books = starting.open_books(self._config.usage, self._state, self._reactor)
-        metrics = Metrics(lambda model: self._running is not None and self._running.situation.known(model))
+        books = starting.open_books(self._config.usage, self._state, self._reactor, self._knows)
+        metrics = Metrics(self._knows)
         self._roads = Roads(self._reactor, self._config)
         live = Live()
         recorders = Recorders(LogRecorder(self._lines), metrics, live, *books.recorders)
@@ -124,6 +124,9 @@ class Gateway(service.Service):
         except CannotListen as error:
             raise starting.cannot_start(str(error)) from None
         running.console.open_socket(self._state)
+
+    def _knows(self, model: str) -> bool:
+        return self._running is not None and self._running.situation.known(model)
 
     def _built(
         self, composition: Composition, recorders: Recorders, metrics: Metrics, live: Live, books: Books

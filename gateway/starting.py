@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,9 @@ def load_standings(keeper: Keeper, owned: bool) -> None:
         _log.warn("the standings of the last run cannot be read: {why}", why=str(error))
 
 
-def open_books(config: UsageConfig, state: StateDirectory, reactor: Any) -> Books:
+def open_books(config: UsageConfig, state: StateDirectory, reactor: Any, known: Callable[[str], bool]) -> Books:
     """Return what writes usage down; raises CannotStart where a newer version wrote it."""
-    books = Books(config, state.path if state.locked else None, reactor)
+    books = Books(config, state.path if state.locked else None, reactor, known)
     try:
         books.check()
     except CannotKeep as error:

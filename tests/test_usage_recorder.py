@@ -20,6 +20,16 @@ class RecorderTests(SynchronousTestCase):
         self.now = NOON
         self.recorder = UsageRecorder(Prices(), lambda: self.now, self.take)
 
+    def test_names_that_clients_make_up_are_no_models(self) -> None:
+        """Whatever becomes of such a request, as where its client leaves at once; one that answers is a model."""
+        self.recorder = UsageRecorder(Prices(), lambda: self.now, self.take, {MODEL}.__contains__)
+        for status, reason in ((400, "INVALID_ARGUMENT"), (404, "NOT_FOUND"), (429, "QUOTA"), (499, "CLIENT_LEFT")):
+            row = self.told(ended(status, reason, model="made-up", requested_model="made-up", usage=None))
+            self.assertEqual((row["model"], row["requested_model"]), ("", "made-up"))
+            self.assertEqual(self.told(ended(status, reason, usage=None))["model"], MODEL)
+        self.assertEqual(self.told(ended(model="not-listed"))["model"], "not-listed")
+        self.assertEqual(self.told(ended(model="not-listed", usage=None))["model"], "not-listed")
+
     def take(self, row: tuple[Any, ...]) -> None:
         self.rows.append(dict(zip(COLUMNS, row, strict=True)))
 

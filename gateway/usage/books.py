@@ -40,10 +40,16 @@ class Books:
     """One gateway's usage; see spending.Spending.
 
     SQLite takes 1.5 MB and is imported when there is something to write or to read.  Without a ``directory`` there is
-    nowhere to write: all is lost, and counted.
+    nowhere to write: all is lost, and counted.  ``known`` says whether a model is in the catalogue.
     """
 
-    def __init__(self, config: UsageConfig, directory: Path | None, reactor: Any) -> None:
+    def __init__(
+        self,
+        config: UsageConfig,
+        directory: Path | None,
+        reactor: Any,
+        known: Callable[[str], bool] = lambda model: True,
+    ) -> None:
         self.recorders: tuple[Recorder, ...] = ()
         """What is to be told of requests."""
         self._config = config
@@ -58,7 +64,7 @@ class Books:
         if self._path is not None:
             self._writer = Writer(self._made, time.time, time.monotonic, self._tell)
             put = self._writer.put
-        self._recorder = UsageRecorder(Prices(config.prices), time.time, put)
+        self._recorder = UsageRecorder(Prices(config.prices), time.time, put, known)
         self.recorders = (self._recorder,)
 
     def check(self) -> None:

@@ -15,13 +15,20 @@ STEP_BACK = MICROSECONDS
 class UsageRecorder:
     """Makes a row of every request that was let in; see calls.Recorder.
 
-    What was refused without a good key, and ``/healthz``, is nobody's usage.
+    What was refused without a good key, and ``/healthz``, is nobody's usage.  A model that is not ``known`` and did
+    not answer stands in its row as it was asked for alone: clients could else make sums without end, of names that
+    they make up.
     """
 
     def __init__(
-        self, prices: Prices, wall_seconds: Callable[[], float], put: Callable[[tuple[object, ...]], None]
+        self,
+        prices: Prices,
+        wall_seconds: Callable[[], float],
+        put: Callable[[tuple[object, ...]], None],
+        known: Callable[[str], bool] = lambda model: True,
     ) -> None:
         self.prices = prices
+        self._known = known
         self._wall_seconds = wall_seconds
         self._put = put
         self._last = 0
@@ -36,13 +43,15 @@ class UsageRecorder:
         if last - STEP_BACK < at <= last:
             at = last + 1
         self._last = at
-        usage, first = event.usage, journal.first_byte
+        usage, first, model = event.usage, journal.first_byte, journal.model
         prompt: int | None
         if usage is None:
+            if event.status >= 400 and not self._known(model):
+                model = ""
             prompt = candidates = thoughts = cached = micros = None
         else:
             prompt, candidates, thoughts, cached = usage.prompt, usage.candidates, usage.thoughts, usage.cached
-            micros = self.prices.cost(journal.model, usage, now)
+            micros = self.prices.cost(model, usage, now)
         self._put(
             (
                 at,
@@ -51,7 +60,7 @@ class UsageRecorder:
                 journal.session,
                 journal.verb or journal.method,
                 journal.requested_model,
-                journal.model,
+                model,
                 journal.upstream,
                 journal.credential,
                 len(journal.attempts),
