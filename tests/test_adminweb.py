@@ -210,6 +210,19 @@ class SignInTests(WebCase):
             self.assertEqual(answer.status, 400)
             self.assertNotIn(b"canary", answer.body)
 
+    def test_name_of_a_credential_is_one_line(self) -> None:
+        """It is shown by logs, and compared with those of the configuration."""
+        nobody = cast(Any, None)
+        site = WatchSite(self.site.pages, (), self.clock)
+        site.beyond = Face([AccountRoutes(nobody, nobody)], "1").resource.render
+        for path, more in (("credentials", {"api_key": "x"}), ("sign-ins", {})):
+            for name in ("a\n", "a\nb", "-a", ""):
+                client = Client(site)
+                body = json.dumps({"name": name, **more}).encode()
+                client.ask("POST", f"/v1/upstreams/studio/{path}", body, JSON)
+                answer = client.answer()
+                self.assertEqual((answer.status, answer.json["error"]["reason"]), (400, "BODY_INVALID"), name)
+
     def test_code_is_made_for_who_reaches_the_socket(self) -> None:
         """That face has no other way in, and the network's has no such route."""
         routes = CodeRoutes(self.codes, lambda: "made", self.clock, lambda: ["http://localhost:8046"])

@@ -14,8 +14,8 @@ from gateway.operations.adminroutes import Route, Row, answer, body, who
 
 _log = Logger(namespace="gateway.admin")
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-"""The names that logs and answers show."""
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$(?!\n)")]
+"""The names that logs and answers show.  To Python ``$`` alone would also be before a line break at the end."""
 
 
 class Filing(Protocol):
