@@ -192,6 +192,15 @@ class DefaultTests(MeterCase):
 
 
 class WindowTests(MeterCase):
+    def test_a_limit_that_frees_while_it_is_looked_at_is_none(self) -> None:
+        """Midnight may come between two looks at the clock: the request is the new day's first."""
+        times = [NOW, NOW, NOW + DAY_LEFT]
+        meters = Meters(Limits(), lambda: times.pop(0), cost)
+        meters.grant("key", Grant(micros_per_day=200), 0.0)
+        meters.charge(meters.meter("key"), "priced", USAGE, 0.0)
+        self.assertEqual(meters.enter("key", 0.0).under_way, 1)
+        self.assertEqual(times, [])
+
     @given(st.floats(0, 4e9))
     def test_days_and_months_are_utcs(self, wall: float) -> None:
         """As the calendar has them."""

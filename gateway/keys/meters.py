@@ -177,10 +177,11 @@ class Meters:
                 or (requests is not None and not requests.passes(at))
             ):
                 wall = self.wall_seconds()
-                over = meter.over(at, wall)
-                meter.day.requests += 1
-                meter.month.requests += 1
-                raise refusal(key_id, over, wall, self._grants.get(key_id))
+                # There is none if midnight has come meanwhile.
+                if over := meter.over(at, wall):
+                    meter.day.requests += 1
+                    meter.month.requests += 1
+                    raise refusal(key_id, over, wall, self._grants.get(key_id))
         meter.under_way += 1
         return meter
 
