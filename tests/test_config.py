@@ -503,6 +503,20 @@ class Reading(Files):
             warned = any("carries passwords and sessions in clear" in one for one in config.warnings)
             self.assertEqual(warned, on and "tcp:9" in text, text)
 
+    def test_a_token_that_could_be_guessed_is_warned_of(self) -> None:
+        """Wherever somebody can try; of one that is given as its digest nobody knows."""
+        long, digest = "0123456789abcdef", f"sha256:{hashlib.sha256(b'x').hexdigest()}"
+        for text, warned in (
+            ("{token: 0123456789abcde}", True),
+            ("{listen: 'tcp:9', token: secret}", True),
+            ("{listen: off, token: secret}", False),
+            ("{token: ''}", False),
+            (f"{{token: {long}}}", False),
+            (f"{{token: '{digest}'}}", False),
+        ):
+            config = self.load(f"admin: {text}\n" + STUDIO)
+            self.assertEqual(any("could be guessed" in one for one in config.warnings), warned, text)
+
     def test_sessions_last_as_long_as_is_said(self) -> None:
         """An hour without use and half a day in all, if nothing is said."""
         usual, other = self.load(STUDIO), self.load("admin: {session_idle: 5m, session_most: 1h}\n" + STUDIO)

@@ -9,6 +9,8 @@ from gateway.config.nodes import Node, optional
 from gateway.config.values import AdminConfig, ProxyConfig
 
 _PRIVATE_MODES = ("600", "0600")
+TOKEN_LEAST = 16
+"""A shorter admin.token could be guessed: a right one is let in however many wrong ones came before."""
 
 
 def admin(
@@ -24,6 +26,11 @@ def admin(
     if "listen" in fields:
         listen = () if fields["listen"].value in ("", False) else read_listen(fields["listen"])
     tokens = optional(fields, "token", read_token, default.tokens)
+    if tokens and listen and len(fields["token"].text().strip()) < TOKEN_LEAST:
+        node.context.warnings.append(
+            f"admin.token has fewer than {TOKEN_LEAST} characters and could be guessed: write one that chance has made,"
+            " as `openssl rand -hex 16` prints it"
+        )
     password = optional(fields, "password", _password, default.password)
     for description in listen:
         if description in proxy.listen:
