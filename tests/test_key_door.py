@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +251,34 @@ class LimitTests(DoorCase):
             exchange.end()
         clients[19].leave()
         self.assertEqual(self.own(key)["under_way"], 0)
+
+    def test_a_place_is_free_again_however_a_request_ends(self) -> None:
+        """Refused in its body, too slow, not understood, not answered, or left by its client: none counts on."""
+        self.begin(limits=Limits(body=1000))
+        key = self.create(concurrent=1)
+        model, held = MODEL.format("gemini-2.5-flash"), [("x-goog-api-key", key)]
+        ways: dict[str, Callable[[Client], None]] = {
+            "too large": lambda one: one.send(b"3e9\r\n" + b" " * 1001),
+            "not read": lambda one: one.send(b"zz\r\n"),
+            "no text": lambda one: one.send(b"1\r\n\xff\r\n0\r\n\r\n"),
+            "no JSON": lambda one: one.send(b"1\r\nx\r\n0\r\n\r\n"),
+            "too slow": lambda one: self.world.clock.pump([1.0] * 120),
+            "left": lambda one: one.leave(),
+            "unknown": lambda one: one.send(b"0\r\n\r\n"),
+        }
+        for way, end in ways.items():
+            client = self.world.connect()
+            target = model.replace("generate", "imagine") if way == "unknown" else model
+            client.ask("POST", target, b"", *held, ("Transfer-Encoding", "chunked"))
+            self.assertEqual(self.own(key)["under_way"], 1, way)
+            end(client)
+            self.assertEqual(self.own(key)["under_way"], 0, way)
+        self.world.wire.script.append(self.world.wire.hold())
+        client = self.world.connect()
+        client.post(model, BODY, *held)
+        self.assertEqual((self.own(key)["under_way"], len(self.world.wire.requests)), (1, 1))
+        client.leave()
+        self.assertEqual((self.own(key)["under_way"], self.world.wire.cancelled, self.world.leases), (0, 1, 0))
 
     def test_tokens_are_counted_when_a_streams_usage_comes(self) -> None:
         """Its last one, in full; also of a stream whose client leaves or which breaks off."""
