@@ -274,6 +274,23 @@ class ThreadTests(WriterCase):
         self.waited(self.writer.stop)
         self.assertEqual(store.closed, 1)
 
+    def test_a_file_that_fails_with_nothing_to_write_leaves_the_processor_alone(self) -> None:
+        """As on a full disk, where nothing can be forgotten either: it is tried again after a while, or when asked."""
+        store, turns = FakeStore(), []
+
+        def prune(now: float) -> bool:
+            turns.append(now)
+            raise FULL
+
+        store.prune = prune  # type: ignore[method-assign]
+        self.writer = self.built(store, every_seconds=10 * DEADLINE_SECONDS)
+        self.writer.start()
+        for count in range(1, 50):
+            self.waited(self.writer.flush)
+            self.assertEqual((len(turns), self.writer.failing), (count, str(FULL)))
+        self.waited(self.writer.stop)
+        self.assertEqual((len(turns), store.closed), (50, 1))
+
     def test_an_end_on_a_locked_file_waits_no_longer_than_for_the_lock(self) -> None:
         """What could not be written is counted as lost."""
         self.real.open()

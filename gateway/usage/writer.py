@@ -101,8 +101,11 @@ class Writer:
 
     def stop(self, done: Callable[[], None]) -> None:
         """Write what is left, and end; ``done`` is called then, in the thread."""
+        # In this order: the thread ends when it has seen the one, and must have the other by then.
+        self._waiters.append(done)
         self._ending = True
-        self.flush(done)
+        self._hurry.set()
+        self._begun.set()
 
     def run(self) -> None:
         """Write until told to stop; the thread's own function."""
@@ -110,7 +113,8 @@ class Writer:
             self._begun.wait(PRUNE_SECONDS)
             self._begun.clear()
             if not self._ending:
-                self._hurry.wait(self._every_seconds if self._rows else 0)
+                # What fails is tried again as seldom, also where there is nothing but old rows to forget.
+                self._hurry.wait(self._every_seconds if self._rows or self.failing else 0)
             self._hurry.clear()
             ending, waiters = self._ending, self._waiting_now()
             self.turn()
