@@ -12,7 +12,16 @@ from typing import Any
 from twisted.internet.defer import maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.config import AuthMode, Limits, ProxyConfig, RoutingConfig
+from gateway.calls import Secret, Terms
+from gateway.config import (
+    AuthMode,
+    CredentialConfig,
+    Limits,
+    ProxyConfig,
+    RoutingConfig,
+    Timeouts,
+    UpstreamConfig,
+)
 from gateway.edge import selfservice
 from tests.fakes import BODY, SSE, Answer, Client, FakeExchange, World, event, ok, refused, sse
 
@@ -279,6 +288,22 @@ class LimitTests(DoorCase):
         self.assertEqual((self.own(key)["under_way"], len(self.world.wire.requests)), (1, 1))
         client.leave()
         self.assertEqual((self.own(key)["under_way"], self.world.wire.cancelled, self.world.leases), (0, 1, 0))
+
+    def test_a_client_that_leaves_the_queue_gives_its_keys_place_back(self) -> None:
+        """The one credential is busy with another's request."""
+        one = CredentialConfig("only", Secret("upstream-key"), terms=Terms(max_concurrent=1))
+        upstream = UpstreamConfig("studio", "aistudio", ("https://one.example",), credentials=(one,))
+        self.begin(upstreams=(upstream,), timeouts=Timeouts(queue=60.0))
+        self.world.wire.script.append(self.world.wire.hold())
+        busy, key = self.create("busy"), self.create(concurrent=1)
+        self.world.connect().post(MODEL.format("gemini-2.5-flash"), BODY, ("x-goog-api-key", busy))
+        for _ in range(3):
+            client = self.world.connect()
+            client.post(MODEL.format("gemini-2.5-flash"), BODY, ("x-goog-api-key", key))
+            self.assertEqual((client.received, self.own(key)["under_way"]), (b"", 1))
+            client.leave()
+            self.assertEqual(self.own(key)["under_way"], 0)
+        self.assertEqual((len(self.world.wire.requests), self.world.leases), (1, 1))
 
     def test_tokens_are_counted_when_a_streams_usage_comes(self) -> None:
         """Its last one, in full; also of a stream whose client leaves or which breaks off."""
