@@ -56,7 +56,7 @@ def one_input(data: bytes) -> None:
         _read(upstream, data)
     usage, reason = gemini.summary(data)
     assert isinstance(reason, str)
-    for count in (usage.prompt, usage.candidates, usage.total) if usage else ():
+    for count in (usage.prompt, usage.candidates, usage.taken) if usage else ():
         assert isinstance(count, int), usage
 
 
