@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
-from gateway.accounts.statedir import StateDirectory
-from gateway.calls import GatewayError
-from gateway.commands.adminclient import AdminClient, NotRunning, Refused
-from gateway.commands.pool import Place, Row, take
+from gateway.commands.adminclient import AdminClient, Refused
+from gateway.commands.pool import Place, Row, reached, take, told
 
 if TYPE_CHECKING:
     from gateway.keys.book import Book
-
-T = TypeVar("T")
 
 
 class Keys(Protocol):
@@ -82,50 +78,41 @@ class AtRest:
 
     async def create(self, members: Mapping[str, Any]) -> tuple[Row, str]:
         """Make a key."""
-        return await _told(lambda: self._book.create(members))
+        with told():
+            return await self._book.create(members)
 
     async def change(self, key_id: str, members: Mapping[str, Any]) -> Row:
         """Change what a key has."""
-        return await _told(lambda: self._book.change(key_id, members))
+        with told():
+            return await self._book.change(key_id, members)
 
     async def rotate(self, key_id: str, grace_seconds: float) -> tuple[Row, str]:
         """Give a key another secret."""
-        return await _told(lambda: self._book.rotate(key_id, grace_seconds))
+        with told():
+            return await self._book.rotate(key_id, grace_seconds)
 
     async def revoke(self, key_id: str) -> tuple[Row, bool]:
         """End a key."""
-        return await _told(lambda: self._book.revoke(key_id))
-
-
-async def _told(act: Callable[[], Awaitable[T]]) -> T:
-    try:
-        return await act()
-    except GatewayError as error:
-        raise Refused(error.message) from None
+        with told():
+            return await self._book.revoke(key_id)
 
 
 @asynccontextmanager
 async def keys(reactor: Any, place: Place, environ: Mapping[str, str]) -> AsyncIterator[tuple[Keys, bool]]:
     """Yield the keys, and whether they are a running daemon's; otherwise as ``pool.pool``."""
-    state = StateDirectory(place.directory(environ))
-    try:
-        client = AdminClient(reactor, state)
-        try:
-            await client.get("/v1/status")
-        except NotRunning:
-            from gateway.composition import client_keys
-            from gateway.usage.books import Books
-
-            take(state)
-            config = place.read_without_upstreams(environ)
-            book = client_keys(config, reactor)
-            _load(book)
-            book.meters.restore(Books(config.usage, state.path, reactor))
-            yield AtRest(book), False
-        else:
+    async with reached(reactor, place, environ) as (state, client):
+        if client is not None:
             yield Running(client), True
-    finally:
-        state.close()
+            return
+        from gateway.composition import client_keys
+        from gateway.usage.books import Books
+
+        take(state)
+        config = place.read_without_upstreams(environ)
+        book = client_keys(config, reactor)
+        _load(book)
+        book.meters.restore(Books(config.usage, state.path, reactor))
+        yield AtRest(book), False
 
 
 def _load(book: Book) -> None:

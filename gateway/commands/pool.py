@@ -117,27 +117,28 @@ class AtRest:
 
     async def act(self, action: str, row: Row) -> tuple[Row, bool]:
         """Disable, enable or clear a credential."""
-        with _told():
+        with told():
             return await self._oversight.act(action, row["upstream"], row["name"])
 
     async def resume(self, upstream: str) -> bool:
         """Let a halted upstream go on."""
-        with _told():
+        with told():
             return await self._oversight.resume(upstream)
 
     async def test(self, row: Row, model: str) -> Row:
         """Try a credential."""
-        with _told():
+        with told():
             return await self._oversight.test(row["upstream"], row["name"], model)
 
     async def explain(self, model: str, session: str, verb: str) -> Row:
         """Return how a request would be routed."""
-        with _told():
+        with told():
             return self._oversight.explain(model, session, verb)
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
+    """Raise Refused with an error's message in place of a GatewayError."""
     try:
         yield
     except GatewayError as error:
@@ -151,16 +152,29 @@ async def pool(reactor: Any, place: Place, environ: Mapping[str, str]) -> AsyncI
     That of the files holds the state directory's lock, so that no daemon starts meanwhile.  Raises ConfigError, or
     Refused with a sentence for people.
     """
+    async with reached(reactor, place, environ) as (state, client):
+        if client is not None:
+            yield Running(client), True
+            return
+        async with _at_rest(reactor, place.read(environ), state) as oversight:
+            yield AtRest(oversight), False
+
+
+@asynccontextmanager
+async def reached(
+    reactor: Any, place: Place, environ: Mapping[str, str]
+) -> AsyncIterator[tuple[StateDirectory, AdminClient | None]]:
+    """Yield the state directory, and what asks the daemon that runs on it, if one does; raises ConfigError."""
     state = StateDirectory(place.directory(environ))
     try:
         client = AdminClient(reactor, state)
         try:
             await client.get("/v1/status")
         except NotRunning:
-            async with _at_rest(reactor, place.read(environ), state) as oversight:
-                yield AtRest(oversight), False
+            running = None
         else:
-            yield Running(client), True
+            running = client
+        yield state, running
     finally:
         state.close()
 
