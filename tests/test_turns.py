@@ -128,6 +128,15 @@ class TurnTests(SynchronousTestCase):
         self.reactor.addReader(reader)
         return reader, theirs
 
+    def _ends_alone(self, *pairs: tuple[Any, socket.socket]) -> None:
+        (bad, one), (good, two) = pairs
+        bad.before = self._fail
+        one.send(b"a")
+        two.send(b"b")
+        self.reactor.doIteration(0)
+        self.assertEqual((bad.reasons, good.got), ([Fault], b"b"))
+        self.assertEqual(len(self.flushLoggedErrors(Fault)), 1)
+
     def test_every_connection_that_has_something_is_read(self) -> None:
         """One turn reads them all, and leaves the silent ones alone."""
         (first, one), (second, two), (silent, _) = self.reader(), self.reader(), self.reader()
@@ -146,13 +155,7 @@ class TurnTests(SynchronousTestCase):
 
     def test_a_fault_in_reading_ends_that_connection_alone(self) -> None:
         """It is logged, and the others of the turn are read."""
-        (bad, one), (good, two) = self.reader(), self.reader()
-        bad.before = self._fail
-        one.send(b"a")
-        two.send(b"b")
-        self.reactor.doIteration(0)
-        self.assertEqual((bad.reasons, good.got), ([Fault], b"b"))
-        self.assertEqual(len(self.flushLoggedErrors(Fault)), 1)
+        self._ends_alone(self.reader(), self.reader())
 
     def test_a_fault_in_ending_one_does_not_keep_the_others(self) -> None:
         """What is to be told of a close may fail as well."""
@@ -249,13 +252,7 @@ class TurnTests(SynchronousTestCase):
 
     def test_a_fault_in_taking_bytes_ends_that_connection_alone(self) -> None:
         """It is logged, and the others of the turn are read."""
-        (bad, one), (good, two) = self.connection(), self.connection()
-        bad.before = self._fail
-        one.send(b"a")
-        two.send(b"b")
-        self.reactor.doIteration(0)
-        self.assertEqual((bad.reasons, good.got), ([Fault], b"b"))
-        self.assertEqual(len(self.flushLoggedErrors(Fault)), 1)
+        self._ends_alone(self.connection(), self.connection())
 
     def test_what_a_turn_left_is_done_before_the_next_one_waits(self) -> None:
         """Connections leave something when they are read; it is done once, in front of the next look at them."""
