@@ -277,7 +277,8 @@ def _is_plain(part: memoryview) -> bool:
     """Say whether a text may stand in a string, and is ASCII without an escape."""
     try:
         text = _TEXT.decode(b"".join((b'"', part, b'"')))
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # The latter of a character that goes on in the next part.
         return False
     # An escape is longer than what it stands for.
     return text.isascii() and len(text) == len(part)
