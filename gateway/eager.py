@@ -24,8 +24,8 @@ def write(transport: Any, data: bytes | memoryview) -> None:
         and not transport.dataBuffer
         and not transport._tempDataBuffer
         and 0 < len(data) <= MOST_BYTES
-        and not (transport.disconnecting or transport._writeDisconnecting or transport._writeDisconnected)
     ):
+        # One that is about to close takes this yet, as Twisted's own write does; one that has closed its half does not.
         try:
             sent = transport.socket.send(data)
         except OSError:

@@ -8,9 +8,17 @@ that every known client of the Gemini API accepts: ``data: `` and one line of JS
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 DONE = b"[DONE]"
 """The payload that some backends send as their last event; it is not JSON."""
+
+LF: Final = 0x0A
+CR: Final = 0x0D
+"""As numbers: to look for a byte costs an eighth of what it costs to look for a string of one."""
+E2: Final = 0xE2
+C2: Final = 0xC2
+"""What the characters begin with that Unicode takes for line breaks; see `frame`."""
 
 GAP = b"\n\n"
 """What ends an event.  Fed at the end of a cleanly ended body, it completes an event that lacks its own."""
@@ -49,7 +57,7 @@ class Decoder:
         if chunk.startswith(b"data: ") and not (self._partial or self._held or self._skip_lf):
             # One event and no more, as most come that come by themselves.
             payload = chunk[6:-4] if chunk.endswith(b"\r\n\r\n") else chunk[6:-2] if chunk.endswith(b"\n\n") else b""
-            if payload and b"\n" not in payload and b"\r" not in payload and len(payload) <= self._limit - 6:
+            if payload and LF not in payload and CR not in payload and len(payload) <= self._limit - 6:
                 self._at_start = False
                 return [payload]
         if self._skip_lf and chunk:
@@ -87,7 +95,7 @@ class Decoder:
 
         That is next to every chunk, and line by line it would cost several times as much.
         """
-        gap = b"\r\n\r\n" if b"\r" in chunk else b"\n\n"
+        gap = b"\r\n\r\n" if CR in chunk else b"\n\n"
         cut = chunk.rfind(gap, -_NEAR_BYTES)
         if cut < 0:
             cut = chunk.rfind(gap)
@@ -100,7 +108,7 @@ class Decoder:
         # No line may have ended but these, or what looks like the beginning of an event is none.  To look for what
         # is not there is next to nothing; to count what is there is not.
         joined = b"".join(payloads)
-        if b"\n" in joined or b"\r" in joined or not all(payloads):
+        if LF in joined or CR in joined or not all(payloads):
             return None
         if len(text) > self._limit and max(map(len, payloads)) > self._limit - 6:
             return None
@@ -137,7 +145,7 @@ class Decoder:
 def frames(payloads: Sequence[bytes]) -> bytes:
     """Return events as they go to a client; see `frame`.  What holds for all of them is looked at once for all."""
     joined = b"".join(payloads)
-    if b"\n" in joined or b"\r" in joined or b"\xe2" in joined or b"\xc2" in joined:
+    if LF in joined or CR in joined or E2 in joined or C2 in joined:
         return b"".join([frame(payload) for payload in payloads])
     return b"data: %b\n\n" % _BETWEEN.join(payloads)
 
@@ -148,10 +156,10 @@ def frame(payload: bytes) -> bytes:
     Line breaks between the JSON's tokens are left out.  The three characters that Unicode takes for line breaks,
     and google-genai 2 with it, can only be within strings: they go out escaped, which means the same.
     """
-    if b"\n" in payload or b"\r" in payload:
+    if LF in payload or CR in payload:
         payload = payload.replace(b"\r", b"").replace(b"\n", b"")
     # A single byte is found much faster than two are.
-    if (b"\xe2" in payload and b"\xe2\x80" in payload) or (b"\xc2" in payload and b"\xc2\x85" in payload):
+    if (E2 in payload and b"\xe2\x80" in payload) or (C2 in payload and b"\xc2\x85" in payload):
         for raw, escaped in _UNICODE_BREAKS:
             payload = payload.replace(raw, escaped)
     return b"data: " + payload + b"\n\n"

@@ -11,6 +11,7 @@ from gateway.calls import Call, Event, Framing, GatewayError, Usage
 from gateway.config.values import DoneMarker
 from gateway.dialects.verbs import VERBS
 from gateway.folding import Folded
+from gateway.sse import C2, CR, E2, LF
 
 
 class _UsageMetadata(msgspec.Struct, rename="camel"):
@@ -183,7 +184,7 @@ class StreamEncoder:
         if not self._array:
             if len(events) == 1 and (data := events[0].data) != sse.DONE:
                 # By itself, as most are, and mostly with nothing in it that a frame would have to look at.
-                if b"\n" in data or b"\r" in data or b"\xe2" in data or b"\xc2" in data:
+                if LF in data or CR in data or E2 in data or C2 in data:
                     return sse.frame(data)
                 return b"data: %b\n\n" % data
             shown = [event.data for event in events if event.data != sse.DONE or self._forwards_done]

@@ -67,6 +67,8 @@ class Answering(server.Request):
     _sized = False
     """Whether a body's length is among the fields."""
     _bodyless = False
+    _flows = False
+    """Whether its head has gone out and its body follows: all that a stream's events have to ask."""
     _handler: Cancellable | None = None
 
     # What server.Request has and nothing here uses, made for whoever of Twisted's asks for it.  By properties, since
@@ -126,15 +128,15 @@ class Answering(server.Request):
 
     def write(self, data: bytes) -> None:
         """Write some of the answer; the head goes out with the first of it, in one piece.  See http.Request."""
-        if self.finished:
-            raise RuntimeError("nothing can be written to an answer that is over")
-        if self._disconnected:
-            return
-        if self.startedWriting:
-            if data and not self._bodyless:
+        if self._flows:
+            if data:
                 self.sentLength += len(data)
                 # As `chunk` does it and the channel writes it, for each event of a stream.
                 eager.write(self.channel.transport, b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
+            return
+        if self.finished:
+            raise RuntimeError("nothing can be written to an answer that is over")
+        if self._disconnected or self.startedWriting:
             return
         self.startedWriting = 1
         version, fields = self.clientproto, self._fields
@@ -149,6 +151,7 @@ class Answering(server.Request):
             fields = (*fields, (b"Connection", b"keep-alive"))
         first = head(version, self.code, fields, common_lines(self.journal.request_id, self.origin))
         self._fields = ()
+        self._flows = not self._bodyless
         if not data or self._bodyless:
             self.channel.write(first)
             return
@@ -170,7 +173,7 @@ class Answering(server.Request):
             self.write(b"")
         if self.chunked:
             self.channel.write(b"0\r\n\r\n")
-        self.finished = 1
+        self.finished, self._flows = 1, False
         self._cleanup()
 
     def notifyFinish(self) -> Deferred[None]:

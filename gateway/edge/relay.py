@@ -106,17 +106,12 @@ class Relay:
         """Write the events of one read in one go; see routing.stream.Sink."""
         if self._broken:
             return
-        for at, event in enumerate(events):
+        for event in events:
             if event.error:
-                # Upstream's own last word: nothing that follows it counts.
-                shown = self._failed(event.error)
-                if isinstance(shown, GatewayError):
-                    self._break(events[:at], errors.body(shown), shown.reason)
-                else:
-                    self._break(events[:at], shown, "UPSTREAM_ERROR_EVENT")
+                self._fail(events, event)
                 return
         last = events[-1].data
-        if _USAGE in last:
+        if last.find(_USAGE) >= 0:
             self._request.last_usage = last
         else:
             self._heed_usage(events)
@@ -148,6 +143,15 @@ class Relay:
     def stopProducing(self) -> None:
         """Stop for good: the client's connection is gone."""
         self._stream.abort()
+
+    def _fail(self, events: list[Event], event: Event) -> None:
+        """Break with upstream's own last word: nothing that follows it counts."""
+        before = events[: events.index(event)]
+        shown = self._failed(event.error)
+        if isinstance(shown, GatewayError):
+            self._break(before, errors.body(shown), shown.reason)
+        else:
+            self._break(before, shown, "UPSTREAM_ERROR_EVENT")
 
     def _heed_usage(self, events: list[Event]) -> None:
         for event in reversed(events):

@@ -317,7 +317,7 @@ class GatewayRequest(Answering):
 
     def connectionLost(self, reason: Failure) -> None:
         """See http.Request."""
-        self._disconnected = True
+        self._disconnected, self._flows = True, False
         self._report(True)
         self.cancel()
         super().connectionLost(reason)

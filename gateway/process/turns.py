@@ -83,6 +83,7 @@ def turn(reactor: Any, gathers: Gathers | None, timeout: float | None) -> None:
     """
     selectables, work, poll = reactor._selectables, reactor._doReadOrWrite, reactor._poller.poll
     left = () if gathers is None else gathers.left
+    seconds = reactor.seconds
     # These stay the same lists until Twisted's loop has its turn.
     new, threads, timers = reactor._newTimedCalls, reactor.threadCallQueue, reactor._pendingTimedCalls
     while True:
@@ -105,19 +106,20 @@ def turn(reactor: Any, gathers: Gathers | None, timeout: float | None) -> None:
                 _log.failure("a connection could not be read, written or closed")
         if new or threads or reactor._justStopped or not reactor._started:
             return
-        timeout = timers[0].time - reactor.seconds() if timers else None
+        timeout = timers[0].time - seconds() if timers else None
         if timeout is not None and timeout <= 0:
             return
 
 
 def _read(connection: Any) -> Exception | None:
     """Read a TCP connection once; return why it is over, if it is.  See twisted.internet.tcp.Connection.doRead."""
-    if connection.bufferSize > _USUAL_BYTES:
+    most = connection.bufferSize
+    if most > _USUAL_BYTES:
         place = getattr(connection.protocol, "place", _nowhere)()
         if place is not None:
             return _fill(connection, place)
     try:
-        data = connection.socket.recv(connection.bufferSize)
+        data = connection.socket.recv(most)
     except BlockingIOError:
         return None
     except OSError:

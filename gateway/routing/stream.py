@@ -45,6 +45,7 @@ class EventStream:
         self._unwrap = unwrap
         self._silences = silences
         self._clock = silences.clock
+        self._seconds = silences.clock.seconds
         self._decoder = Decoder(event_limit)
         self._held: list[Event] = []
         self._sink: Sink | None = None
@@ -116,7 +117,7 @@ class EventStream:
         if self._over:
             return
         if self._committed:
-            self.heard = self._clock.seconds()
+            self.heard = self._seconds()
         events: list[Event] = []
         fault = ""
         try:
