@@ -18,12 +18,13 @@ _PLAIN = (Server, Client)
 
 def write(transport: Any, data: bytes | memoryview) -> None:
     """Write bytes, as ``transport.write`` does; TLS, and whatever else is no socket of its own, is left to that."""
+    size = len(data)
     if (
-        type(transport) in _PLAIN
+        0 < size <= MOST_BYTES
+        and type(transport) in _PLAIN
         and transport.connected
-        and not transport.dataBuffer
         and not transport._tempDataBuffer
-        and 0 < len(data) <= MOST_BYTES
+        and not transport.dataBuffer
     ):
         # One that is about to close takes this yet, as Twisted's own write does; one that has closed its half does not.
         try:
@@ -31,7 +32,7 @@ def write(transport: Any, data: bytes | memoryview) -> None:
         except OSError:
             # Full, or broken: Twisted finds out which, and tells whom it concerns.
             sent = 0
-        if sent == len(data):
+        if sent == size:
             return
         data = data[sent:]
     transport.write(bytes(data))

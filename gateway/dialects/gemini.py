@@ -11,7 +11,7 @@ from gateway.calls import Call, Event, Framing, GatewayError, Usage
 from gateway.config.values import DoneMarker
 from gateway.dialects.verbs import VERBS
 from gateway.folding import Folded
-from gateway.sse import C2, CR, E2, LF
+from gateway.sse import C2, CR, DONE, E2, LF
 
 
 class _UsageMetadata(msgspec.Struct, rename="camel"):
@@ -182,16 +182,16 @@ class StreamEncoder:
     def encode(self, events: Sequence[Event]) -> bytes:
         """Return the bytes of some events, complete to the last of them."""
         if not self._array:
-            if len(events) == 1 and (data := events[0].data) != sse.DONE:
+            if len(events) == 1 and (data := events[0].data) != DONE:
                 # By itself, as most are, and mostly with nothing in it that a frame would have to look at.
                 if LF in data or CR in data or E2 in data or C2 in data:
                     return sse.frame(data)
                 return b"data: %b\n\n" % data
-            shown = [event.data for event in events if event.data != sse.DONE or self._forwards_done]
+            shown = [event.data for event in events if event.data != DONE or self._forwards_done]
             return sse.frames(shown) if shown else b""
         out = bytearray()
         for event in events:
-            if event.data != sse.DONE:
+            if event.data != DONE:
                 out += b",\r\n" if self._opened else b"["
                 out += event.data
                 self._opened = True

@@ -129,10 +129,10 @@ class Answering(server.Request):
     def write(self, data: bytes) -> None:
         """Write some of the answer; the head goes out with the first of it, in one piece.  See http.Request."""
         if self._flows:
-            if data:
-                self.sentLength += len(data)
+            if size := len(data):
+                self.sentLength += size
                 # As `chunk` does it and the channel writes it, for each event of a stream.
-                eager.write(self.channel.transport, b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
+                eager.write(self.channel.transport, b"%x\r\n%b\r\n" % (size, data) if self.chunked else data)
             return
         if self.finished:
             raise RuntimeError("nothing can be written to an answer that is over")

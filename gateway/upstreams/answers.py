@@ -64,7 +64,7 @@ class AnswerReader:
         """
         self.head: Head | None = None
         self.fed = 0
-        """How many bytes have come."""
+        """How many bytes have come, up to those with which the head was whole."""
         self.complete = False
         """Whether the answer is whole."""
         self.unclean = False
@@ -88,9 +88,10 @@ class AnswerReader:
 
     def feed(self, data: bytes) -> bytes:
         """Take what a read brought, and return what of the body was in it."""
-        if not self.fed and not data.startswith(b"HTTP/"[: len(data)]):
-            self.fault = "what came is no answer in HTTP"
-        self.fed += len(data)
+        if self.head is None:
+            if not self.fed and not data.startswith(b"HTTP/"[: len(data)]):
+                self.fault = "what came is no answer in HTTP"
+            self.fed += len(data)
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
@@ -105,7 +106,9 @@ class AnswerReader:
                 del chunks[ends:]
         if chunks:
             self._framing = 0
-            body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            if len(chunks) == 1:
+                return chunks.pop()
+            body = b"".join(chunks)
             chunks.clear()
             return body
         if self.head is None:

@@ -173,20 +173,27 @@ class Connection(TwistedProtocol):
         """See Protocol."""
         if self.over:
             return
-        job, reader, response = self._job, self._reader, self._response
+        reader, response = self._reader, self._response
+        if response is None:
+            self._begin(data)
+            return
+        piece = reader.feed(data)
+        if piece:
+            (response.take or response.hold)(piece)
+        # Most reads change nothing, and it is not worth a call to find that out.
+        changed = reader.complete or reader.fault or self._stands is not (self._held or self._paused)
+        if changed and self._response is response and not self.over:
+            self._go_on(response)
+
+    def _begin(self, data: bytes) -> None:
+        """Take what comes before an answer's head is whole, and with the rest of it."""
+        job, reader = self._job, self._reader
         if job is None:
             # Nothing was asked, so nothing that comes is an answer.
             self.abort()
             return
         piece = reader.feed(data)
-        if response is not None:
-            if piece:
-                (response.take or response.hold)(piece)
-            # Most reads change nothing, and it is not worth a call to find that out.
-            changed = reader.complete or reader.fault or self._stands is not (self._held or self._paused)
-            if changed and self._response is response and not self.over:
-                self._go_on(response)
-        elif reader.head is not None:
+        if reader.head is not None:
             self._announce(job, piece)
         elif reader.fault:
             self._broken(BadAnswer(reader.fault))
