@@ -20,7 +20,7 @@ def write(transport: Any, data: bytes | memoryview) -> None:
     """Write bytes, as ``transport.write`` does; TLS, and whatever else is no socket of its own, is left to that."""
     size = len(data)
     if (
-        0 < size <= MOST_BYTES
+        size <= MOST_BYTES
         and type(transport) in _PLAIN
         and transport.connected
         and not transport._tempDataBuffer

@@ -145,6 +145,10 @@ class _Showing:
         self._shown += len(data)
         self._screen.show(data)
 
+    def event(self, event: Event) -> None:
+        """See routing.stream.Sink."""
+        self.events([event])
+
     def events(self, events: list[Event]) -> None:
         """See routing.stream.Sink."""
         assert self._live is not None

@@ -20,6 +20,9 @@ E2: Final = 0xE2
 C2: Final = 0xC2
 """What the characters begin with that Unicode takes for line breaks; see `frame`."""
 
+FRAME = b"data: %b\n\n"
+"""How an event goes out that has its payload on one line; see `frame`."""
+
 GAP = b"\n\n"
 """What ends an event.  Fed at the end of a cleanly ended body, it completes an event that lacks its own."""
 
@@ -48,18 +51,31 @@ class Decoder:
         """The bytes of the event's ``data`` lines so far, without their ends."""
         self._skip_lf = False
         self._at_start = True
+        self._between = True
+        """Whether nothing of an event has come since the last one."""
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Take the next bytes and return the payloads of the events they complete.
 
         Raises EventTooLarge; the decoder is of no use afterwards.
         """
-        if chunk.startswith(b"data: ") and not (self._partial or self._held or self._skip_lf):
-            # One event and no more, as most come that come by themselves.
+        events = self._feed(chunk)
+        self._between = not (self._partial or self._held or self._skip_lf)
+        return events
+
+    def alone(self, chunk: bytes) -> bytes:
+        """Take the next bytes where they are one event of JSON and no more, as most are that come by themselves.
+
+        Returns its payload; nothing where they are anything else, and then they have not been taken: `feed` does that.
+        """
+        if self._between and chunk.startswith(b"data: {") and len(chunk) <= self._limit:
             payload = chunk[6:-4] if chunk.endswith(b"\r\n\r\n") else chunk[6:-2] if chunk.endswith(b"\n\n") else b""
-            if payload and LF not in payload and CR not in payload and len(payload) <= self._limit - 6:
+            if payload and LF not in payload and CR not in payload:
                 self._at_start = False
-                return [payload]
+                return payload
+        return b""
+
+    def _feed(self, chunk: bytes) -> list[bytes]:
         if self._skip_lf and chunk:
             # The CR of a CRLF ended the last chunk and was already taken as the line's end.
             self._skip_lf = False
@@ -115,7 +131,7 @@ class Decoder:
         self._partial.clear()
         self._at_start = False
         rest = chunk[cut + len(gap) :]
-        return payloads + self.feed(rest) if rest else payloads
+        return payloads + self._feed(rest) if rest else payloads
 
     def _line(self, line: bytes, events: list[bytes]) -> None:
         if self._held + len(line) > self._limit:
@@ -147,7 +163,7 @@ def frames(payloads: Sequence[bytes]) -> bytes:
     joined = b"".join(payloads)
     if LF in joined or CR in joined or E2 in joined or C2 in joined:
         return b"".join([frame(payload) for payload in payloads])
-    return b"data: %b\n\n" % _BETWEEN.join(payloads)
+    return FRAME % _BETWEEN.join(payloads)
 
 
 def frame(payload: bytes) -> bytes:
@@ -162,4 +178,4 @@ def frame(payload: bytes) -> bytes:
     if (E2 in payload and b"\xe2\x80" in payload) or (C2 in payload and b"\xc2\x85" in payload):
         for raw, escaped in _UNICODE_BREAKS:
             payload = payload.replace(raw, escaped)
-    return b"data: " + payload + b"\n\n"
+    return FRAME % payload

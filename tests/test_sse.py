@@ -25,6 +25,16 @@ def decoded(chunks: Iterable[bytes], limit: int = LIMIT) -> list[bytes]:
     return out + decoder.feed(sse.GAP)
 
 
+def as_a_stream_does(chunks: Iterable[bytes]) -> list[bytes]:
+    """Decode a whole body, each event that comes by itself in the short way."""
+    decoder = Decoder(LIMIT)
+    out: list[bytes] = []
+    for chunk in chunks:
+        alone = decoder.alone(chunk)
+        out += [alone] if alone else decoder.feed(chunk)
+    return out + decoder.feed(sse.GAP)
+
+
 def two_ways(text: bytes) -> Iterable[tuple[bytes, bytes]]:
     """Return every split of a text in two, those with an empty half included."""
     return ((text[:at], text[at:]) for at in range(len(text) + 1))
@@ -109,6 +119,15 @@ class DecoderTests(SynchronousTestCase):
             self.assertEqual(decoded(single_bytes(text)), payloads, f"{name}, byte by byte")
             for head, tail in two_ways(text):
                 self.assertEqual(decoded([head, tail]), payloads, f"{name}, split after {head!r}")
+
+    def test_the_short_way_of_an_event_that_comes_alone_gives_what_the_other_gives(self) -> None:
+        """At every split, so that such an event comes after every beginning of another."""
+        cases = [*GOLDEN.values(), *((text, payloads) for _, text, payloads in HTML_STANDARD)]
+        for text, payloads in cases:
+            for chunks in ([text], *two_ways(text), single_bytes(text)):
+                self.assertEqual(as_a_stream_does(chunks), payloads, repr(chunks))
+        self.assertEqual(Decoder(LIMIT).alone(b'data: {"a":1}\r\n\r\n'), b'{"a":1}')
+        self.assertEqual(Decoder(10).alone(b'data: {"a":1}\n\n'), b"")
 
     def test_events_come_out_as_soon_as_their_blank_line_is_there(self) -> None:
         """An event waits for nothing but the first byte of its blank line."""

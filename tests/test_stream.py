@@ -32,6 +32,9 @@ class FakeSink:
         self.ends: list[str] = []
         self.pauses = stream
 
+    def event(self, event: Event) -> None:
+        self.events([event])
+
     def events(self, events: list[Event]) -> None:
         self.data += [one.data for one in events]
         self.reads.append(len(events))
@@ -160,6 +163,17 @@ class CommitTests(StreamCase):
         self.assertEqual(self.sink.data[-1], event("two"))
         self.assertEqual(self.sink.ends, ["not-json"])
         self.assertTrue(self.exchange.aborted)
+
+    def test_a_later_event_that_comes_alone_and_is_no_json_breaks_the_stream(self) -> None:
+        """C14: the short way for such events is as strict as the other."""
+        for payload in (b'{"a":', b'{"a":1}{', b"{]", b'{"a":"\xff"'):
+            with self.subTest(payload=payload):
+                self.setUp()
+                self.committed()
+                before = list(self.sink.data)
+                self.exchange.send(sse(payload))
+                self.assertEqual((self.sink.data, self.sink.ends), (before, ["not-json"]))
+                self.assertTrue(self.exchange.aborted)
 
     def test_an_envelope_with_nothing_in_it_is_no_event(self) -> None:
         """Neither the first one, which would commit the stream, nor a later one."""
@@ -353,6 +367,9 @@ def through(pieces: list[bytes], upstream: Any, call: Call) -> bytes:
     out: list[bytes] = []
 
     class Sink:
+        def event(self, event: Event) -> None:
+            self.events([event])
+
         def events(self, events: list[Event]) -> None:
             out.append(encoder.encode(events))
 

@@ -11,7 +11,7 @@ from gateway.calls import Call, Event, Framing, GatewayError, Usage
 from gateway.config.values import DoneMarker
 from gateway.dialects.verbs import VERBS
 from gateway.folding import Folded
-from gateway.sse import C2, CR, DONE, E2, LF
+from gateway.sse import DONE
 
 
 class _UsageMetadata(msgspec.Struct, rename="camel"):
@@ -179,14 +179,14 @@ class StreamEncoder:
         """The answer's Content-Type."""
         return b"application/json; charset=UTF-8" if self._array else b"text/event-stream"
 
+    @property
+    def frame(self) -> bytes:
+        """What goes around an event in which `sse.frame` has nothing to change; empty where that is not all of it."""
+        return b"" if self._array else sse.FRAME
+
     def encode(self, events: Sequence[Event]) -> bytes:
         """Return the bytes of some events, complete to the last of them."""
         if not self._array:
-            if len(events) == 1 and (data := events[0].data) != DONE:
-                # By itself, as most are, and mostly with nothing in it that a frame would have to look at.
-                if LF in data or CR in data or E2 in data or C2 in data:
-                    return sse.frame(data)
-                return b"data: %b\n\n" % data
             shown = [event.data for event in events if event.data != DONE or self._forwards_done]
             return sse.frames(shown) if shown else b""
         out = bytearray()

@@ -16,6 +16,7 @@ from gateway.dialects.gemini import StreamEncoder
 from gateway.edge import errors
 from gateway.edge.request import GatewayRequest
 from gateway.routing.stream import EventStream
+from gateway.sse import C2, CR, E2, LF
 from gateway.upstreams import unanswered
 from gateway.upstreams.exchange import WireError
 
@@ -53,6 +54,7 @@ class Relay:
         self._release = release
         self._failed = failed
         self._encoder = StreamEncoder(call)
+        self._frame = self._encoder.frame
         self._done: Deferred[bool] = Deferred()
         self._broken = False
 
@@ -101,6 +103,17 @@ class Relay:
         request.journal.first_byte = self._clock.seconds()
         request.registerProducer(self, True)
         self._stream.attach(self)
+
+    def event(self, event: Event) -> None:
+        """Write an event that came by itself; see routing.stream.Sink."""
+        data, frame = event.data, self._frame
+        if event.error or not frame or self._broken or LF in data or CR in data or E2 in data or C2 in data:
+            self.events([event])
+            return
+        request = self._request
+        if data.find(_USAGE) >= 0:
+            request.last_usage = data
+        request.write(frame % data)
 
     def events(self, events: list[Event]) -> None:
         """Write the events of one read in one go; see routing.stream.Sink."""

@@ -21,6 +21,9 @@ from gateway.upstreams.exchange import Exchange, WireError
 class Sink(Protocol):
     """Takes a committed stream."""
 
+    def event(self, event: Event) -> None:
+        """Take an event that came by itself."""
+
     def events(self, events: list[Event]) -> None:
         """Take the events of one read, in order."""
 
@@ -120,8 +123,24 @@ class EventStream:
             # What an object has is found faster by itself than as a method of it.
             seconds = self._seconds
             self.heard = seconds()
+        unwrap = self._unwrap
+        payload = self._decoder.alone(chunk)
+        if payload:
+            # As most come that come slowly: for them each step less counts.
+            try:
+                event = unwrap(payload)
+            except NotAnObject:
+                self._fail(WireError("not-json"))
+                return
+            if event.data:
+                sink = self._sink
+                if sink is not None:
+                    sink.event(event)
+                else:
+                    self._hold([event])
+            return
         events: list[Event] = []
-        fault, unwrap = "", self._unwrap
+        fault = ""
         try:
             for payload in self._decoder.feed(chunk):
                 event = Event(payload) if payload == DONE else unwrap(payload)
