@@ -144,13 +144,23 @@ class EagerTests(SynchronousTestCase):
         self.assertEqual(reactor.writers, {transport})
 
     def test_what_closes_gets_what_was_written_before(self) -> None:
-        """A write behind loseConnection goes Twisted's way."""
+        """A write behind loseConnection goes out before the end, as one by Twisted does."""
         transport, theirs, _ = self.pair()
         eager.write(transport, b"first")
         transport.loseConnection()
         eager.write(transport, b"second")
         transport.doWrite()
         self.assertEqual(self.read(theirs), b"firstsecond")
+
+    def test_closed_half_takes_nothing(self) -> None:
+        """What is written behind the end of the half is dropped, as Twisted drops it, and nothing is raised."""
+        transport, theirs, reactor = self.pair()
+        eager.write(transport, b"first")
+        transport.loseWriteConnection()
+        transport.doWrite()
+        reactor.writers.clear()
+        eager.write(transport, b"second")
+        self.assertEqual((self.read(theirs), self.read(theirs), reactor.writers), (b"first", b"", set()))
 
     def test_other_transports_are_written_to_as_ever(self) -> None:
         """TLS is not a socket of its own."""
