@@ -165,7 +165,7 @@ class Gateway(service.Service):
         running.situation.books.start()
         running.traces.start()
         self._lag.start()
-        turns.shorten(self._reactor, self._lines)
+        turns.shorten(self._reactor, self._lag, self._lines)
         self._reactor.callLater(0, self._runs)
         self._tidy()
         for warning in self._config.warnings:

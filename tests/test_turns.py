@@ -20,6 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides
 
 from gateway.process import turns
+from gateway.process.lag import NEVER, LagWatch
 
 
 class Fault(Exception):
@@ -117,7 +118,7 @@ class TurnTests(SynchronousTestCase):
         reactor: Any = EPollReactor()
         self.addCleanup(reactor._poller.close)
         self.addCleanup(reactor.waker.connectionLost, None)
-        turns.shorten(reactor)
+        turns.shorten(reactor, LagWatch(reactor))
         self.reactor = reactor
 
     def reader(self) -> tuple[Reader, socket.socket]:
@@ -257,7 +258,7 @@ class TurnTests(SynchronousTestCase):
     def test_what_a_turn_left_is_done_before_the_next_one_waits(self) -> None:
         """Connections leave something when they are read; it is done once, in front of the next look at them."""
         gathers = Leavings()
-        turns.shorten(self.reactor, gathers)
+        turns.shorten(self.reactor, LagWatch(self.reactor), gathers)
         for taker, theirs in (self.connection(), self.connection()):
             taker.before = lambda: gathers.left.append("something")
             theirs.send(b"a")
@@ -265,6 +266,26 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual((gathers.left, gathers.done), (["something"] * 2, []))
         self.reactor.doIteration(0)
         self.assertEqual((gathers.left, gathers.done), ([], ["something"] * 2))
+
+    def test_a_turn_that_took_long_is_told_once(self) -> None:
+        """It is when the next wait begins that it is known how long it took (P14)."""
+        watch = LagWatch(self.reactor)
+        turns.shorten(self.reactor, watch)
+        watch.start()
+        self.addCleanup(watch.stop)
+        taker, theirs = self.connection()
+
+        def long() -> None:
+            watch.since -= 1
+
+        taker.before = long
+        theirs.send(b"a")
+        self.reactor.doIteration(0)
+        self.assertEqual((watch.blocked, watch.since is NEVER), (0, False))
+        for _ in range(2):
+            self.reactor.doIteration(0)
+            self.assertEqual(watch.blocked, 1)
+        self.assertGreaterEqual(watch.most_seconds, 1)
 
     def running(self) -> None:
         """Let the reactor take itself for one that runs, for the rest of a test."""
@@ -323,14 +344,14 @@ class TurnTests(SynchronousTestCase):
         self.addCleanup(other._poller.close)
         self.addCleanup(other.waker.connectionLost, None)
         selectables = other.__dict__.pop("_selectables")
-        turns.shorten(other)
+        turns.shorten(other, LagWatch(other))
         self.assertNotIn("doIteration", vars(other))
         other._selectables = selectables
 
     def test_other_reactors_turn_as_they_did(self) -> None:
         """Nothing is put upon one that waits otherwise, or that is a kind of its own."""
         other: Any = MemoryReactorClock()
-        turns.shorten(other)
+        turns.shorten(other, LagWatch(other))
         self.assertFalse(hasattr(other, "doIteration"))
 
     @staticmethod

@@ -13,12 +13,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from functools import partial
+from time import monotonic
 from typing import Any, Final, Protocol
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.tcp import Client, Server
 from twisted.logger import Logger
+
+from gateway.process.lag import BLOCKED_SECONDS, NEVER
 
 _PLAIN: Final = (Server, Client)
 AT_A_TIME: Final = 42
@@ -45,6 +48,16 @@ _PARTS: Final = (
 _log = Logger(namespace="gateway")
 
 
+class Marks(Protocol):
+    """What is told when turns begin and end; see lag.LagWatch."""
+
+    since: float
+    """When the turn under way began."""
+
+    def held(self, now: float) -> None:
+        """It took long."""
+
+
 class Gathers(Protocol):
     """What can leave something for the end of a turn."""
 
@@ -62,26 +75,26 @@ class Gathers(Protocol):
         """Do what was left, and leave nothing any more: the reactor has ended."""
 
 
-def shorten(reactor: Any, gathers: Gathers | None = None) -> None:
+def shorten(reactor: Any, marks: Marks, gathers: Gathers | None = None) -> None:
     """Let a reactor that waits by epoll, and no other, turn so, and ``gathers`` leave things for its turns' ends."""
     known = sys.modules.get("twisted.internet.epollreactor")
     # Asked of what is imported: the module exists on Linux alone, and a subclass may do otherwise.  A Twisted that
     # names its parts otherwise keeps its own turns.
     if known is None or type(reactor) is not known.EPollReactor or not all(hasattr(reactor, part) for part in _PARTS):
         return
-    reactor.doIteration = partial(turn, reactor, gathers)
+    reactor.doIteration = partial(turn, reactor, marks, gathers)
     if gathers is not None:
         reactor.callWhenRunning(gathers.gather)
         reactor.addSystemEventTrigger("after", "shutdown", gathers.at_once)
 
 
-def turn(reactor: Any, gathers: Gathers | None, timeout: float | None) -> None:
+def turn(reactor: Any, marks: Marks, gathers: Gathers | None, timeout: float | None) -> None:
     """Wait for what is ready and let it be read or written; see EPollReactor.doPoll.
 
     It goes on until a timer is due, or the reactor has something else to look after.  What the last wait led to, and
     the timers since, have left is let out before the next: nothing waits while the reactor does.
     """
-    selectables, work, poll = reactor._selectables, reactor._doReadOrWrite, reactor._poller.poll
+    selectables, work, poll, seconds = reactor._selectables, reactor._doReadOrWrite, reactor._poller.poll, monotonic
     left = () if gathers is None else gathers.left
     seconds = reactor.seconds
     # These stay the same lists until Twisted's loop has its turn.
@@ -89,7 +102,13 @@ def turn(reactor: Any, gathers: Gathers | None, timeout: float | None) -> None:
     while True:
         if left and gathers is not None:
             gathers.let_out()
-        for descriptor, event in poll(-1 if timeout is None else timeout, AT_A_TIME):
+        now = seconds()
+        if now - marks.since >= BLOCKED_SECONDS:
+            marks.held(now)
+        marks.since = NEVER
+        ready = poll(-1 if timeout is None else timeout, AT_A_TIME)
+        marks.since = seconds()
+        for descriptor, event in ready:
             selectable = selectables.get(descriptor)
             # One that was ready may be gone by its turn.
             if selectable is None:
