@@ -86,36 +86,49 @@ def creation() -> list[str]:
 
 
 def places() -> list[str]:
-    """Return the statements that make the places for the rows of one transaction, and for their sums by hour."""
+    """Return the statements that make the places for the rows of one transaction, and for their sums by hour.
+
+    What is to be kept is added to the tables by a trigger: one step of SQLite's does all of it, and none of it where
+    anything is wrong.
+    """
     columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
     return [
         f"CREATE TEMP TABLE batch ({columns})",
         f"CREATE TEMP TABLE sums (at, {', '.join((*KINDS, *MEASURES))})",
+        "CREATE TEMP TABLE kept (times INTEGER)",
+        "INSERT INTO temp.kept VALUES (0)",
+        f"CREATE TEMP TRIGGER keep AFTER UPDATE ON kept BEGIN {' '.join(f'{one};' for one in _keeping())} END",
     ]
 
 
+KEEP = "UPDATE temp.kept SET times = times + 1"
+"""Adds what is in its place to the tables, and clears the place."""
+CLEAR = "DELETE FROM temp.batch"
+"""Clears it where that was not to be."""
+
+
 def insertion(count: int) -> str:
-    """Return the statement that puts so many rows there."""
+    """Return the statement that puts so many rows there; those of which all is NULL are none."""
     row = f"({', '.join('?' * len(COLUMNS))})"
-    return f"INSERT INTO temp.batch VALUES {', '.join([row] * count)}"  # noqa: S608
+    return f"INSERT INTO temp.batch SELECT * FROM (VALUES {', '.join([row] * count)}) WHERE column1 IS NOT NULL"  # noqa: S608
 
 
-def keeping() -> list[str]:
-    """Return the statements that add what is there to the tables, and clear it."""
+def _keeping() -> list[str]:
+    """Return the trigger's statements; within one, names are those of any database that has them."""
     kinds, names = ", ".join(KINDS), ", ".join(MEASURES)
     kinds_of_row = ", ".join(MODEL_OF_ROW if kind == "model" else kind for kind in KINDS)
     more = ", ".join(f"{name} = {name} + excluded.{name}" for name in MEASURES)
     added = ", ".join(f"sum({name})" for name in MEASURES)
     statements = [
-        "INSERT INTO main.requests SELECT * FROM temp.batch",
-        f"INSERT INTO temp.sums SELECT id / {HOUR * MICROSECONDS} * {HOUR}, {kinds_of_row},"  # noqa: S608
-        f" {', '.join(MEASURES.values())} FROM temp.batch GROUP BY 1, 2, 3, 4, 5",
+        "INSERT INTO requests SELECT * FROM batch",
+        f"INSERT INTO sums SELECT id / {HOUR * MICROSECONDS} * {HOUR}, {kinds_of_row},"  # noqa: S608
+        f" {', '.join(MEASURES.values())} FROM batch GROUP BY 1, 2, 3, 4, 5",
     ]
     # `WHERE true` tells the upsert from a join: https://sqlite.org/lang_upsert.html#parsing_ambiguity.
     statements += [
-        f"INSERT INTO main.{table} (at, {kinds}, {names})"  # noqa: S608
-        f" SELECT at / {seconds} * {seconds}, {kinds}, {added} FROM temp.sums WHERE true GROUP BY 1, 2, 3, 4, 5"
+        f"INSERT INTO {table} (at, {kinds}, {names})"  # noqa: S608
+        f" SELECT at / {seconds} * {seconds}, {kinds}, {added} FROM sums WHERE true GROUP BY 1, 2, 3, 4, 5"
         f" ON CONFLICT DO UPDATE SET {more}"
         for table, seconds in ROLLUPS.items()
     ]
-    return [*statements, "DELETE FROM temp.batch", "DELETE FROM temp.sums"]
+    return [*statements, "DELETE FROM batch", "DELETE FROM sums"]

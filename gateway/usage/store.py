@@ -12,7 +12,19 @@ from pathlib import Path
 
 from gateway.accounts.guards import GUARDED, allows_more, is_strangers
 from gateway.config.tariff import UsageConfig
-from gateway.usage.schema import APPLICATION, MICROSECONDS, ROLLUPS, SCHEMA, Row, creation, insertion, keeping, places
+from gateway.usage.schema import (
+    APPLICATION,
+    CLEAR,
+    COLUMNS,
+    KEEP,
+    MICROSECONDS,
+    ROLLUPS,
+    SCHEMA,
+    Row,
+    creation,
+    insertion,
+    places,
+)
 
 BUSY_SECONDS = 2.0
 """How long another process's lock is waited for."""
@@ -22,11 +34,13 @@ CHUNKS_MOST = 20
 """And in so many in a row."""
 VACUUM_PAGES = 1000
 """So many pages are given back to the disk at once."""
-SIZES = (256, 64, 16, 4, 1)
-"""How many rows one statement takes: the interpreter is handed over between two of them, and whoever wants it back
-may have to wait for it."""
-KEEPING = keeping()
+SIZES = (256, 16, 1)
+"""How many rows one statement takes.  The interpreter is handed over in each, and to get it back from a reactor that is
+busy takes long: so they are few, and what lacks a few rows of one is filled up."""
+FILLED_MOST = 4
+"""So many statements of one size are not worth filling up one of the next."""
 INSERTIONS = {size: insertion(size) for size in SIZES}
+NO_ROW = (None,) * len(COLUMNS)
 FILES = ("", "-wal", "-shm")
 """The ends of the names that belong to a database."""
 
@@ -189,14 +203,24 @@ class Store:
 
 
 def _put(db: sqlite3.Connection, rows: Sequence[Row]) -> None:
-    with _transaction(db):
+    try:
         at = 0
-        for size in SIZES:
-            while len(rows) - at >= size:
-                db.execute(INSERTIONS[size], [*chain.from_iterable(rows[at : at + size])])
-                at += size
-        for statement in KEEPING:
-            db.execute(statement)
+        for size in _sizes(len(rows)):
+            taken = rows[at : at + size]
+            db.execute(INSERTIONS[size], [*chain.from_iterable(taken), *NO_ROW * (size - len(taken))])
+            at += size
+        db.execute(KEEP)
+    except BaseException:
+        db.execute(CLEAR)
+        raise
+
+
+def _sizes(count: int) -> Iterator[int]:
+    """Yield the sizes of the statements that take so many rows."""
+    for size, less in zip(SIZES, (*SIZES[1:], 0), strict=True):
+        while count >= size or count > less * FILLED_MOST:
+            yield size
+            count -= size
 
 
 def _put_alone(db: sqlite3.Connection, row: Row) -> bool:
