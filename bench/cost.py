@@ -3,10 +3,10 @@
     python bench/cost.py [--rounds N] [--requests N] [--short] [--json FILE]
 
 Three kinds of gateway at one upstream: with `usage.enabled: false` and a key in the configuration; with usage
-written down; and with usage and a key of `antigravity keys` that has every limit there is. There are two of each,
-since no two processes cost quite the same. They are loaded in turn, round by round, with whole answers over kept
-connections, and the CPU seconds of the whole process are read, the writer's thread included. The cheapest round of
-each kind, which others on the machine disturbed the least, is compared: a tenth more than without may be spent.
+written down; and with usage and a key of `antigravity keys` that has every limit there is. Each is started anew in
+every round, since no two processes cost quite the same for as long as they live, and loaded in turn with whole answers
+over as many kept connections as the rounds of run.py have. The CPU seconds of the whole process are read, the
+writer's thread included. Rounds are compared by themselves: the median may be a tenth more than without.
 Exits 1 where it is more, or where usage.db does not have every request, and 2 where something did not start.
 """
 
@@ -30,10 +30,8 @@ import processes
 import shapes
 from checks import Target
 from machine import machine
+from rounds import CONNECTIONS
 
-CONNECTIONS = 32
-"""Each makes as many requests as the others: numbers of requests are multiples of it."""
-INSTANCES = 2
 WARM_REQUESTS = 1024
 SETTLE_SECONDS = 1.5
 """After a load: what waited for the writer is written."""
@@ -45,62 +43,58 @@ LIMITS = (
 
 
 @attrs.define(eq=False)
-class Instance:
-    """One gateway."""
-
-    process: processes.Measured
-    target: Target
-    state: Path
-
-    async def loaded(self, requests: int) -> float:
-        """Have so many requests served, and return the CPU microseconds that one took."""
-        before = self.process.cpu()
-        outcome = await load.unary(self.target, requests, CONNECTIONS)
-        if outcome.failures:
-            raise processes.StartError(f"{self.target.name}: {outcome.failures[0]}")
-        await asyncio.sleep(SETTLE_SECONDS)
-        return self.process.used_since(before) / requests * 1e6
-
-    def written(self) -> int:
-        """Return how many requests are in its usage.db."""
-        db = sqlite3.connect(f"file:{self.state / 'usage.db'}?mode=ro", uri=True)
-        try:
-            return int(db.execute("SELECT sum(requests) FROM days").fetchone()[0])
-        finally:
-            db.close()
-
-
-@attrs.define(eq=False)
 class Kind:
-    """Some gateways alike, and what their requests cost."""
+    """Gateways alike, one in each round, and what their requests cost."""
 
     name: str
     usage: bool
     has_key: bool = False
     """Whether their clients show a key of the key book, with all limits."""
-    instances: list[Instance] = attrs.field(factory=list)
     micros: list[float] = attrs.field(factory=list)
     """CPU microseconds a request, by round."""
+    memory_bytes: int = 0
     done: int = 0
+    written: int = 0
+    """How many requests their usage.db had in the end."""
 
-    def start(self, ground: ours.Ground) -> Instance:
-        """Start one more, on a ground of its own."""
+    async def round(self, ground: ours.Ground, requests: int) -> None:
+        """Start one, warm it up, load it, stop it, and see what it has written."""
         port = processes.free_port()
         file = ours.configure(ground, f"tcp:{port}:interface=127.0.0.1")
         document = json.loads(file.read_text("utf-8"))
         document["usage"] = {"enabled": self.usage}
         file.write_text(json.dumps(document), "utf-8")
-        key = _key(file) if self.has_key else shapes.CLIENT_KEY
+        target = Target(self.name, port, faces.gemini(_key(file) if self.has_key else shapes.CLIENT_KEY))
         command = [processes.twistd(), "-n", "--pidfile=", "antigravity", "--config", str(file)]
         process = processes.start(f"gateway-{self.name}", command, port, ground.directory, processes.BENCH.parent)
-        instance = Instance(process, Target(self.name, port, faces.gemini(key)), Path(document["state_dir"]))
-        self.instances.append(instance)
-        return instance
+        try:
+            await _loaded(process, target, WARM_REQUESTS)
+            self.micros.append(await _loaded(process, target, requests))
+            self.memory_bytes = max(self.memory_bytes, process.resident_bytes())
+        finally:
+            process.stop()
+        self.done += WARM_REQUESTS + requests
+        if self.usage:
+            self.written += _written(Path(document["state_dir"]))
 
-    async def loaded(self, number: int, requests: int) -> float:
-        """Load the one whose round it is."""
-        self.done += requests
-        return await self.instances[number % len(self.instances)].loaded(requests)
+
+async def _loaded(process: processes.Measured, target: Target, requests: int) -> float:
+    """Have so many requests served, and return the CPU microseconds that one took."""
+    before = process.cpu()
+    outcome = await load.unary(target, requests, CONNECTIONS)
+    if outcome.failures:
+        raise processes.StartError(f"{target.name}: {outcome.failures[0]}")
+    await asyncio.sleep(SETTLE_SECONDS)
+    return process.used_since(before) / requests * 1e6
+
+
+def _written(state: Path) -> int:
+    """Return how many requests are in a usage.db."""
+    db = sqlite3.connect(f"file:{state / 'usage.db'}?mode=ro", uri=True)
+    try:
+        return int(db.execute("SELECT sum(requests) FROM days").fetchone()[0])
+    finally:
+        db.close()
 
 
 def _key(file: Path) -> str:
@@ -116,28 +110,24 @@ async def measure(options: argparse.Namespace, directory: Path, stack: ExitStack
     kinds = [Kind("off", False), Kind("usage", True), Kind("all", True, True)]
     upstream = ours.Upstream.start(directory)
     stack.callback(upstream.process.stop)
-    for kind in kinds * INSTANCES:
-        stack.callback(kind.start(upstream.ground()).process.stop)
-    for number in range(INSTANCES):
-        for kind in kinds:
-            await kind.loaded(number, WARM_REQUESTS)
     for number in range(options.rounds):
         # Whatever the machine does in the meantime meets each of them as often first as last.
         for kind in kinds[number % 3 :] + kinds[: number % 3]:
-            kind.micros.append(await kind.loaded(number, options.requests))
-    without = min(kinds[0].micros)
+            await kind.round(upstream.ground(), options.requests)
     good = True
     for kind in kinds:
-        share = min(kind.micros) / without - 1
-        memory = max(one.process.resident_bytes() for one in kind.instances) / 1e6
-        words = f"{kind.name}: {min(kind.micros):.1f} us of CPU a request, {share:+.1%}"
-        words += f" (median {statistics.median(kind.micros):.1f}), {memory:.1f} MB"
-        good = good and share <= SHARE_MOST
-        print(f"{'pass' if share <= SHARE_MOST else 'FAIL'}: {words}")
+        shares = [micros / without - 1 for micros, without in zip(kind.micros, kinds[0].micros, strict=True)]
+        share = statistics.median(shares)
+        fits = share <= SHARE_MOST
+        good = good and fits
+        print(
+            f"{'pass' if fits else 'FAIL'}: {kind.name}: {statistics.median(kind.micros):.1f} us of CPU a request,"
+            f" {share:+.1%} ({min(shares):+.1%} to {max(shares):+.1%}), {kind.memory_bytes / 1e6:.1f} MB"
+        )
     for kind in kinds[1:]:
-        found = sum(one.written() for one in kind.instances)
-        good = good and found == kind.done
-        print(f"{'pass' if found == kind.done else 'FAIL'}: {kind.name}: {found} of {kind.done} written down")
+        fits = kind.written == kind.done
+        good = good and fits
+        print(f"{'pass' if fits else 'FAIL'}: {kind.name}: {kind.written} of {kind.done} written down")
     if options.json is not None:
         costs = {one.name: one.micros for one in kinds}
         document = {"machine": machine(), "requests": options.requests, "cpu_us": costs}
@@ -148,13 +138,12 @@ async def measure(options: argparse.Namespace, directory: Path, stack: ExitStack
 def main() -> int:
     """Run everything and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, metavar="N", help="(16)")
-    parser.add_argument("--requests", type=int, default=3008, metavar="N", help="in each round (3,008)")
-    parser.add_argument("--short", action="store_true", help="8 rounds")
+    parser.add_argument("--rounds", type=int, metavar="N", help="(15)")
+    parser.add_argument("--requests", type=int, default=6000, metavar="N", help="in each round (6,000)")
+    parser.add_argument("--short", action="store_true", help="9 rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure to FILE")
     options = parser.parse_args()
-    options.requests = max(options.requests // CONNECTIONS, 1) * CONNECTIONS
-    options.rounds = options.rounds or (8 if options.short else 16)
+    options.rounds = options.rounds or (9 if options.short else 15)
     return processes.run(lambda directory, stack: measure(options, directory, stack))
 
 
