@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.calls import Usage
 from gateway.config.tariff import UsageConfig
 from gateway.usage.reports import BY, Question, ReportError, report, requests, spent, stamp
-from gateway.usage.schema import DAY, HOUR, Row
+from gateway.usage.schema import DAY, HOUR, ROWS_MOST, Row
 from gateway.usage.spans import DAYS, HOURS, REQUESTS, Piece, pieces
 from gateway.usage.spending import Spent
 from gateway.usage.store import Store
@@ -128,7 +128,9 @@ class ReportTests(ReportCase):
         """As counting the requests themselves says."""
         chance = random.Random(7)
         times = sorted(chance.uniform(MIDNIGHT, MIDNIGHT + 4 * DAY) for _ in range(2000))
-        self.store.write([row(at, usage=Usage(number)) for number, at in enumerate(times)])
+        rows = [row(at, usage=Usage(number)) for number, at in enumerate(times)]
+        for begin in range(0, len(rows), ROWS_MOST):
+            self.store.write(rows[begin : begin + ROWS_MOST])
         for by in BY:
             for _ in range(10):
                 since, until = sorted(chance.uniform(MIDNIGHT - DAY, MIDNIGHT + 5 * DAY) for _ in range(2))

@@ -11,9 +11,9 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.config.tariff import UsageConfig
-from gateway.usage.schema import Row
+from gateway.usage.schema import ROWS_MOST, Row
 from gateway.usage.store import Damaged, Store
-from gateway.usage.writer import BATCH_MOST, PRUNE_SECONDS, TELL_SECONDS, Writer
+from gateway.usage.writer import PRUNE_SECONDS, TELL_SECONDS, Writer
 from tests.usage_rows import NOON, row
 
 LOCKED = sqlite3.OperationalError("database is locked")
@@ -94,10 +94,10 @@ class TurnTests(WriterCase):
 
     def test_what_waits_is_written_in_its_order(self) -> None:
         """In batches of a size that keeps transactions short."""
-        rows = self.put(BATCH_MOST + 10)
+        rows = self.put(ROWS_MOST + 10)
         self.writer.turn()
         self.assertEqual(self.store.rows, rows)
-        self.assertEqual([len(batch) for batch in self.store.batches], [BATCH_MOST, 10])
+        self.assertEqual([len(batch) for batch in self.store.batches], [ROWS_MOST, 10])
         self.assertEqual((self.writer.waiting, self.writer.lost, self.told), (0, 0, []))
 
     def test_a_turn_with_nothing_to_write_writes_nothing(self) -> None:

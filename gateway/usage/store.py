@@ -14,16 +14,15 @@ from gateway.accounts.guards import GUARDED, allows_more, is_strangers
 from gateway.config.tariff import UsageConfig
 from gateway.usage.schema import (
     APPLICATION,
-    CLEAR,
-    COLUMNS,
-    KEEP,
     MICROSECONDS,
+    NO_ROW,
     ROLLUPS,
     SCHEMA,
     Row,
     creation,
     insertion,
     places,
+    size_for,
 )
 
 BUSY_SECONDS = 2.0
@@ -34,13 +33,6 @@ CHUNKS_MOST = 20
 """And in so many in a row."""
 VACUUM_PAGES = 1000
 """So many pages are given back to the disk at once."""
-SIZES = (256, 16, 1)
-"""How many rows one statement takes.  The interpreter is handed over in each, and to get it back from a reactor that is
-busy takes long: so they are few, and what lacks a few rows of one is filled up."""
-FILLED_MOST = 4
-"""So many statements of one size are not worth filling up one of the next."""
-INSERTIONS = {size: insertion(size) for size in SIZES}
-NO_ROW = (None,) * len(COLUMNS)
 FILES = ("", "-wal", "-shm")
 """The ends of the names that belong to a database."""
 
@@ -165,7 +157,7 @@ class Store:
         return aside
 
     def write(self, rows: Sequence[Row]) -> int:
-        """Write rows, all or none; return how many of them cannot be stored at all and were left out."""
+        """Write ROWS_MOST rows or less, all or none; return how many cannot be stored at all and were left out."""
         db = self._opened()
         with _watched():
             try:
@@ -203,24 +195,9 @@ class Store:
 
 
 def _put(db: sqlite3.Connection, rows: Sequence[Row]) -> None:
-    try:
-        at = 0
-        for size in _sizes(len(rows)):
-            taken = rows[at : at + size]
-            db.execute(INSERTIONS[size], [*chain.from_iterable(taken), *NO_ROW * (size - len(taken))])
-            at += size
-        db.execute(KEEP)
-    except BaseException:
-        db.execute(CLEAR)
-        raise
-
-
-def _sizes(count: int) -> Iterator[int]:
-    """Yield the sizes of the statements that take so many rows."""
-    for size, less in zip(SIZES, (*SIZES[1:], 0), strict=True):
-        while count >= size or count > less * FILLED_MOST:
-            yield size
-            count -= size
+    """Keep rows in one step: between two, the interpreter is handed over, and a busy reactor seldom gives it back."""
+    size = size_for(len(rows))
+    db.execute(insertion(size), [*chain.from_iterable(rows), *NO_ROW * (size - len(rows))])
 
 
 def _put_alone(db: sqlite3.Connection, row: Row) -> bool:

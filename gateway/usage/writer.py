@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from gateway.usage.schema import Row
+from gateway.usage.schema import ROWS_MOST, Row
 
 if TYPE_CHECKING:
     from gateway.usage.store import Store
@@ -21,12 +21,11 @@ EVERY_SECONDS = 1.0
 PRUNE_SECONDS = 60.0
 TELL_SECONDS = 60.0
 """The log is told of losses this often at most."""
-HURRY_ROWS = 1_000
-"""A batch of so many is not waited for any longer."""
+HURRY_ROWS = 2_000
+"""A batch of so many is not waited for any longer.  Smaller ones would cost a busy reactor more: the thread waits for
+the interpreter beside it at each, which wakes both again and again."""
 QUEUE_MOST = 20_000
 """So many rows wait at most, some 15 MB."""
-BATCH_MOST = 1_000
-"""So many are written in one transaction."""
 
 Tell = Callable[[bool, str], None]
 """Takes a sentence for the log, and whether it tells of trouble."""
@@ -137,7 +136,7 @@ class Writer:
         try:
             store = self._store = self._store or self._open_store()
             while self._rows:
-                self._write(store, [self._rows.popleft() for _ in range(min(len(self._rows), BATCH_MOST))])
+                self._write(store, [self._rows.popleft() for _ in range(min(len(self._rows), ROWS_MOST))])
             now = self._monotonic_seconds()
             if now - self._pruned_at >= PRUNE_SECONDS and not store.prune(self._wall_seconds()):
                 self._pruned_at = now
