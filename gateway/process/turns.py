@@ -94,20 +94,20 @@ def turn(reactor: Any, marks: Marks, gathers: Gathers | None, timeout: float | N
     It goes on until a timer is due, or the reactor has something else to look after.  What the last wait led to, and
     the timers since, have left is let out before the next: nothing waits while the reactor does.
     """
-    selectables, work, poll, seconds = reactor._selectables, reactor._doReadOrWrite, reactor._poller.poll, monotonic
+    selectables, work, poll = reactor._selectables, reactor._doReadOrWrite, reactor._poller.poll
     left = () if gathers is None else gathers.left
-    seconds = reactor.seconds
+    seconds, of_turns = reactor.seconds, monotonic
     # These stay the same lists until Twisted's loop has its turn.
     new, threads, timers = reactor._newTimedCalls, reactor.threadCallQueue, reactor._pendingTimedCalls
     while True:
         if left and gathers is not None:
             gathers.let_out()
-        now = seconds()
+        now = of_turns()
         if now - marks.since >= BLOCKED_SECONDS:
             marks.held(now)
         marks.since = NEVER
         ready = poll(-1 if timeout is None else timeout, AT_A_TIME)
-        marks.since = seconds()
+        marks.since = of_turns()
         for descriptor, event in ready:
             selectable = selectables.get(descriptor)
             # One that was ready may be gone by its turn.
