@@ -6,18 +6,18 @@ from collections.abc import Callable, Sequence
 
 import attrs
 import figures
-from figures import BASELINE, DEFAULTS, DIRECT, JSON, OURS, Spread
+from figures import BASELINE, DEFAULTS, DIRECT, JSON, LOOK, OURS, Spread
 
 Measure = Callable[[figures.Figures], float | None]
 MEGABYTES = 20
 """The larger of the bodies."""
 
 
-def _cheaper(kind: str, over: str = BASELINE) -> Measure:
+def _cheaper(kind: str, over: str = BASELINE, who: str = OURS) -> Measure:
     """Return how many times less than another it takes, pair by pair."""
 
     def measure(board: figures.Figures) -> float | None:
-        ratio = board.row(kind).ratios(over, OURS)
+        ratio = board.row(kind).ratios(over, who)
         return ratio.median if ratio else None
 
     return measure
@@ -80,7 +80,8 @@ AIMS: Sequence[Aim] = (
     Aim("5,000 streams, event lag p99, ms", _median("crowd-p99"), 200, 100),
     Aim("20 MB body, longest wait of another request, median of several bodies, ms", _median("wait-20mb"), 20, 20),
     Aim("20 MB body, peak memory in bodies", _median("peak-20mb", MEGABYTES), 2.5, 1.5),
-    Aim("20 MB body, CPU, times less than json alone", _cheaper("cpu-20mb", JSON), 10, 20, True),
+    Aim("20 MB body, CPU for its JSON, times less than json's", _cheaper("cpu-20mb", JSON, LOOK), 10, 20, True),
+    Aim("20 MB body, all CPU, the sockets' included, times less than that", _cheaper("cpu-20mb", JSON), 10, 20, True),
     Aim("TLS upstream, times the cost over plain HTTP", _tls, 1.3, 1.15),
     Aim("start to first answer, s", _median("start"), 1, 0.5),
 )
