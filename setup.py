@@ -54,6 +54,8 @@ setup(
         "cryptography>=44.0.1",
         # 0.19: wheels for Python 3.13; Raw members carry a client's bytes through unchanged.
         "msgspec>=0.19",
+        # 1.4: wheels for Python 3.13; tells with the processor's wide instructions that an image is nothing but base64.
+        "pybase64>=1.4",
         # Quotas end at midnight US Pacific, and a slim machine has no time zones of its own.
         "tzdata>=2024.1",
         # 23.1: attrs.frozen with full typing.

@@ -84,6 +84,10 @@ class FoldingTests(SynchronousTestCase):
     @example('{"a":["x\\ ' + "3" * 40 + ' \\",1]}', [9, 54])
     @example('{"a":["' + "3" * 40 + "\n" + "3" * 40 + '",1]}', [8, 60])
     @example('{"a":["' + "3" * 40 + "é" + "3" * 9 + '",1]}', [20, 48])
+    @example('{"a":["' + "3" * 30 + "==" + "3" * 30 + '=",1]}', [20, 48])
+    @example('{"a":["' + "3" * 40 + "-_" + "3" * 22 + '",1]}', [20, 44, 60])
+    @example('{"a":["' + "3" * 40 + " " + "3" * 21 + "\x1f" + '",1]}', [20, 44, 60])
+    @example('{"a":["' + "3" * 42 + '\\' + "3" * 9 + '",1]}', [20, 50])
     @settings(deadline=None, max_examples=600)
     def test_text_is_taken_and_read_as_it_would_be_whole(self, text: str, cuts: list[int]) -> None:
         """Over strings with escapes, half ones, quotes and control characters, and any chunks: nothing is lost."""

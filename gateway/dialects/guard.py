@@ -256,6 +256,9 @@ def _is_harmless(text: bytes) -> bool:
 
 def _of_a_string(text: bytes) -> bool:
     """Say whether a text may stand in a string: it holds no control characters, and ends none."""
+    whole = len(text) & ~3
+    if whole and _is_base64(text[:whole] if whole < len(text) else text):
+        text = text[whole:]
     try:
         # A join makes one copy, where a format makes two.
         _STRING.decode(b"".join((b'"', text, b'"')))
@@ -275,6 +278,9 @@ def _are_numbers(text: bytes) -> bool:
 
 def _is_plain(part: memoryview) -> bool:
     """Say whether a text may stand in a string, and is ASCII without an escape."""
+    whole = len(part) & ~3
+    if whole and _is_base64(part[:whole]):
+        part = part[whole:]
     try:
         text = _TEXT.decode(b"".join((b'"', part, b'"')))
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -282,6 +288,21 @@ def _is_plain(part: memoryview) -> bool:
         return False
     # An escape is longer than what it stands for.
     return text.isascii() and len(text) == len(part)
+
+
+def _is_base64(part: bytes | memoryview) -> bool:
+    """Say whether a text is base64 as RFC 4648 section 4 has it, four characters at a time.
+
+    None of its characters means anything to JSON, and this decoder is five times as fast as a parser of JSON.
+    """
+    # Who has no large bodies does without it.
+    from pybase64 import b64decode
+
+    try:
+        b64decode(part, validate=True)
+    except ValueError:
+        return False
+    return True
 
 
 def _judge(number: bytes) -> None:
