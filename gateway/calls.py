@@ -291,7 +291,7 @@ class Decision:
     waited: float
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Journal:
     """What happened to one request so far, in monotonic seconds; the edge begins it, routing and relay go on."""
 

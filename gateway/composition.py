@@ -50,7 +50,7 @@ def request_ids() -> Callable[[], str]:
     return lambda: f"{bits(128):032x}"
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Composition:
     """The parts of a running gateway, put together.
 

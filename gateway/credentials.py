@@ -34,7 +34,7 @@ TOKEN_SECONDS = 30.0
 TOKEN_BYTES = 256 * 1024
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Held:
     """An account in use."""
 

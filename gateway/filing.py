@@ -24,7 +24,7 @@ MEMBERS = {"aistudio": "api_key", "vertex": "service_account"}
 """What a file of a kind of upstream holds."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Filing:
     """The files of the configuration in force."""
 

@@ -35,7 +35,7 @@ class Screen(Protocol):
         """Show an event: a JSON object."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Playground:
     """Sends prompts through the router of now; keeps nothing of them."""
 

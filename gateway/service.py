@@ -47,7 +47,7 @@ Read = Callable[[str, str], Config]
 ConfigError."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Running:
     """What of a daemon there is once it listens."""
 

@@ -31,7 +31,7 @@ Row = dict[str, Any]
 _log = Logger(namespace="gateway.admin")
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class SignIn:
     """One sign-in."""
 
@@ -60,7 +60,7 @@ class SignIn:
         }
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class SignIns:
     """Those under way, and those that were lately."""
 

@@ -23,7 +23,7 @@ _SHOWN = ("label", "upstream", "kind", "state", "reason", "models", "in_flight")
 """What of a credential's row is shown to whoever reaches the pages: no name, no project, no link."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Reloads:
     """What became of the reloads."""
 
@@ -49,7 +49,7 @@ class Reloads:
         return {"loaded": stamp(self.loaded), "good": self.good, "failed": self.bad, "last_failure": self.why}
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Situation:
     """Looks at the parts of a running gateway."""
 

@@ -23,7 +23,7 @@ class Counts(dict[Any, int]):
         return 0
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Histogram:
     """How often something took how long."""
 
@@ -36,7 +36,7 @@ class Histogram:
         self.total += seconds
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Names:
     """So many names are told apart; those that come after them, and those that are none, are ``other``."""
 

@@ -35,7 +35,7 @@ class Tried:
     """In Unix seconds."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Trace:
     """One request's trace: its own span, and those of its attempts."""
 

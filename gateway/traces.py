@@ -17,7 +17,7 @@ from gateway.operations.tracing import Tracing
 from gateway.tracecontext import Contexts
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Traces:
     """Puts a recorder of traces among the recorders, and another in its place."""
 

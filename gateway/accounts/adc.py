@@ -40,7 +40,7 @@ def library() -> Library:
     return Library(import_module("google.auth"), import_module("requests").Session)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class ApplicationDefault:
     """What this machine's environment says who it is: https://google.aip.dev/auth/4110.
 

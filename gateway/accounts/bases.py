@@ -11,7 +11,7 @@ EJECT_SECONDS = 30.0
 EJECT_LIMIT_SECONDS = 300.0
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _Base:
     failures: int = 0
     """In a row."""
@@ -19,7 +19,7 @@ class _Base:
     until: float = -math.inf
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Bases:
     """The base URLs that are not at their best.  Times are seconds of a monotonic clock."""
 

@@ -12,7 +12,7 @@ MOST_SECONDS = 30.0
 Key = tuple[str, str, str]
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Doubts:
     """Doubts about (credential, model).
 

@@ -20,7 +20,7 @@ from gateway.calls import HttpRequest, Secret
 from gateway.config import OAuthConfig, UpstreamConfig
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Enrolment:
     """One account on its way in; each step raises SignInFailed."""
 

@@ -12,7 +12,7 @@ COUNT = 2
 REASON = "POOL_HALTED"
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Halts:
     """The halted upstreams, and who came near to halting one.  Times are seconds of a monotonic clock."""
 

@@ -13,7 +13,7 @@ MOST_SECONDS = 60.0
 MODELS_MOST = 256
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Pace:
     """By model, the mean time from a request to its first good byte."""
 

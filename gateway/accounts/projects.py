@@ -43,14 +43,14 @@ async def project_of(
     raise last
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _Wanted:
     due: float
     failures: int = 0
     told: str = ""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Finder:
     """Asks for each wanted credential's project until it is found.
 

@@ -24,7 +24,7 @@ class Quarantine:
     """The credential's mark when it was condemned."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Quarantines:
     """Those that are out; what is held against one secret is not held against the next of the same name."""
 

@@ -37,7 +37,7 @@ class Availability:
     """Whether a probe is out, whose end may free it at any moment."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Rest:
     """A rest and what follows it: one probe at a time, until one of them goes well.
 

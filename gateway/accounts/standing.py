@@ -67,7 +67,7 @@ class Lease(msgspec.Struct, eq=False):
         return bool(self.probes)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Standings:
     """The standings of all credentials of the process."""
 

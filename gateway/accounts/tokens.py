@@ -102,7 +102,7 @@ class StaticToken:
         raise TokenUnavailable("an API key cannot be refreshed")
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class FetchedToken:
     """An access token that somebody hands out.
 
@@ -278,7 +278,7 @@ class FetchedToken:
             one.callback(None)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class RefreshedToken:
     """An account's access token, from a token endpoint; waiting for it is as with FetchedToken."""
 

@@ -34,7 +34,7 @@ class _Use(msgspec.Struct, eq=False):
 _UNUSED = _Use()
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Usage:
     """Requests in flight and turns, by credential."""
 

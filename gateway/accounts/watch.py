@@ -53,7 +53,7 @@ class _File:
     problem: str
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Watcher:
     """Tells whenever the accounts in a directory are others than before.
 

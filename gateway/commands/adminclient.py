@@ -47,7 +47,7 @@ class _Endpoints:
         return UNIXClientEndpoint(self._reactor, self._address, CONNECT_SECONDS, checkPID=False)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class AdminClient:
     """The admin face of a daemon; see operations.admin."""
 

@@ -78,7 +78,7 @@ def _chosen(wish: Wish, environ: Mapping[str, str]) -> tuple[Config, UpstreamCon
     return config, upstream, upstream.oauth
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _SignIn:
     """One sign-in, from the address that is printed to the file that is written."""
 

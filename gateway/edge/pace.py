@@ -58,7 +58,7 @@ class Paces:
     """During which nothing of what waits is taken."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Pace:
     """The pace of one connection; whoever owns it says what happens, and looks when ``due`` has come."""
 

@@ -8,7 +8,7 @@ from gateway.calls import GatewayError
 from gateway.config import Limits
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Room:
     """Counts what is under way; who finds no room is told to come back, and what is under way goes on."""
 

@@ -31,7 +31,7 @@ InThread = Callable[[Callable[[], None]], Deferred[None]]
 _log = Logger(namespace="gateway.keys")
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Book:
     """All keys that were made, for the operator; ``holders`` and ``meters`` follow it at once.
 

@@ -145,7 +145,7 @@ def _fitted(bucket: Gcra | None, limit: int | None, now: int) -> Gcra | None:
     return bucket if bucket.limit == limit else bucket.refitted(limit, now)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Meters:
     """The meters of all keys that are used, also of those that the configuration knows.
 

@@ -69,7 +69,7 @@ class Caller:
         return f"{self.session.name if self.session else 'admin.token'} at {self.peer}"
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Door:
     """Judges requests by the rules of now."""
 

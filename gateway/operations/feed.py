@@ -86,7 +86,7 @@ class Viewer:
         self._paused = True
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Feed:
     """The viewers, and what they are told."""
 

@@ -51,7 +51,7 @@ class Sink(Protocol):
 
 
 @implementer(ILogObserver)
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class LineObserver:
     """Formats the events from a level on and hands them on, each at once or those of a turn together; never raises."""
 

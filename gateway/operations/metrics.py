@@ -28,7 +28,7 @@ def _is_name(reason: str) -> bool:
     return _NAME.match(reason) is not None
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class OfModel:
     """What is counted of one model's requests."""
 
@@ -42,7 +42,7 @@ class OfModel:
     cached: int = 0
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class OfKey:
     """What is counted of one client key's requests."""
 
@@ -51,7 +51,7 @@ class OfKey:
     tokens: int = 0
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Metrics:
     """What happened since the start; no label is a client's choice.
 

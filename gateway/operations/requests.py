@@ -82,7 +82,7 @@ class Record(TypedDict):
     trace_id: str
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Second:
     """What happened since the last state was told."""
 

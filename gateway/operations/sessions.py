@@ -13,7 +13,7 @@ CODES_MOST = 16
 CODE_SECONDS = 300.0
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Session:
     """Somebody who has signed in; what a browser shows for it is kept as a digest alone."""
 
@@ -26,7 +26,7 @@ class Session:
     over: bool = False
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Sessions:
     """Those signed in now; each ends when nothing came of it for a while, and in any case some time after it began.
 
@@ -89,7 +89,7 @@ class Sessions:
             self._drop(digest)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Codes:
     """Codes that sign in once and soon: whoever reaches ``admin.sock`` is the operator, and has them made there."""
 

@@ -56,7 +56,7 @@ def _exporter(config: OtelConfig, kinds: Mapping[str, str]) -> Exporter:
     return SpanExport(config, kinds, EXPORT_SECONDS)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Tracing:
     """Listens to requests that are traced: those whose journal has a trace.  See calls.Recorder."""
 

@@ -29,7 +29,7 @@ class CannotListen(Exception):
     """A listener cannot be opened; the message names it and says why."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Open:
     """A listener that is open."""
 

@@ -30,7 +30,7 @@ class BadCertificate(Exception):
     """A listener's key, certificates or CAs cannot be used; the message says why."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Asked:
     """What an endpoint asks of the reactor that it is to listen with; it does not listen."""
 

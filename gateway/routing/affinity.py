@@ -90,7 +90,7 @@ def _file(uri: str) -> str:
     return found[1] if found else ""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Affinity:
     """The owners of resources: bounded, forgetting the one that was not asked for or told of for longest."""
 

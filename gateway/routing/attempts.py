@@ -59,7 +59,7 @@ _TAKEN_OUT = Verdict(Action.NEXT, Blame.NOBODY, "TAKEN_OUT", hides=True)
 """What became of a credential while a request waited for a fresh token of its."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Router:
     """Finds a good answer for a call.
 

@@ -14,7 +14,7 @@ TOKENS = 10.0
 RATIO = 0.1
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class RetryBudget:
     """One upstream's bucket."""
 

@@ -62,7 +62,7 @@ class Taken(msgspec.Struct, frozen=True):
     lease: Lease
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Chooser:
     """Gives credentials to requests, and lets them wait for one."""
 

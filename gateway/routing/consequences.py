@@ -31,7 +31,7 @@ def budgets() -> Budgets:
     return defaultdict(RetryBudget)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Consequences:
     """Lets standings, bases and retry budgets have what verdicts say."""
 

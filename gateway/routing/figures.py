@@ -19,7 +19,7 @@ class _Told:
     at: float
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Quotas:
     """The figures that are known, by credential and model.  Times are monotonic seconds."""
 

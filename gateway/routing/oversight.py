@@ -26,7 +26,7 @@ _IN = ("ok", "half-open", "cooling")
 """The states of a credential that can be used, for some models at least."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Oversight:
     """Lists, explains, tests, and changes who is used; what it changes is saved at once."""
 

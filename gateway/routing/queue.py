@@ -27,7 +27,7 @@ SERVED, IN_VAIN, LEFT = OUTCOMES = ("served", "in_vain", "left")
 T = TypeVar("T")
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _Waiter(Generic[T]):
     key: Hashable
     claim: Callable[[], T | Nobody]
@@ -37,7 +37,7 @@ class _Waiter(Generic[T]):
     timer: IDelayedCall | None = None
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Waiting(Generic[T]):
     """The waiters, in the order in which they came.
 

@@ -29,7 +29,7 @@ ANSWER_BYTES = 1024 * 1024
 _log = Logger()
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class QuotaWatch:
     """Asks about one account after the other: each once, and those in use every few minutes."""
 

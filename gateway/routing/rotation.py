@@ -122,7 +122,7 @@ def choose(
     return Choice(best, OVERFLOW if own_is_busy and strategy.keeps_sessions else strategy.why, passed_over)
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Sessions:
     """Which credential a session is on: bounded, forgetting the least recently used."""
 

@@ -22,7 +22,7 @@ _OURS = (CancelledError, ConnectingCancelledError, ConnectionAborted)
 _log = Logger(namespace="gateway.wire")
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Reach:
     """What is known of the way to one origin; a request's own line in the log has its reason alone."""
 

@@ -57,7 +57,7 @@ class LeanClient(HTTPClient):
         return response
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class TreqWire:
     """Sends requests through a treq client; see exchange.Wire."""
 
