@@ -105,10 +105,10 @@ def text(board: figures.Figures) -> str:
             image("performance-cpu.svg", "CPU per request and event, by relay"),
         ),
         _section(
-            "Times at a low rate",
+            "Times at low rates",
             "The whole time, and in brackets what the relay added to the direct way's.",
             tables.of_added(board),
-            image("performance-times.svg", "Times at a low rate, by relay"),
+            image("performance-times.svg", "Times at low rates, by relay"),
         ),
         _section(
             "Inline images",

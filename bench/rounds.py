@@ -18,8 +18,10 @@ PACED_STREAMS = 40
 PACED_MS = 20
 TTFT_MODEL, TTFT_EVENTS = "paced-3-20ms", 3
 RATE_PER_SECOND = 40.0
+RATE_OFTEN_PER_SECOND = 200.0
+"""A few per cent of what a fast relay can do, at which no processor goes to sleep for long."""
 RATE_LEAST_PER_SECOND = 10.0
-"""For those that would be busy all the time at the other rate."""
+"""For those that would be busy all the time at the first of them."""
 _SLOW = 0.1
 
 
@@ -104,17 +106,25 @@ class Rounds:
             await self._time(target, share)
 
     async def _time(self, target: Target, share: float) -> None:
-        """Take the times of unary answers and of first events, at a low rate on idle connections."""
+        """Take the times of unary answers and of first events, at low rates on idle connections."""
         rate = RATE_LEAST_PER_SECOND if share < _SLOW else RATE_PER_SECOND
-        count = int(self.size.timed_requests * rate / RATE_PER_SECOND)
-        for kind, model, events in (("unary", shapes.UNARY_MODEL, 0), ("ttft", TTFT_MODEL, TTFT_EVENTS)):
-            outcome = await load.at_rate(target, model, events, count, rate)
-            if outcome.failures:
-                self.board.fail(f"{kind}-p50", target.name, outcome.failures[0])
-            elif not self.board.failed(f"{kind}-p50", target.name):
-                milliseconds = [1000 * one for one in outcome.first_seconds]
-                self._times.setdefault((kind, target.name), []).extend(milliseconds)
-                self.board.add(f"{kind}-p50", target.name, figures.percentile(milliseconds, 0.5))
+        await self._timed("unary", target, shapes.UNARY_MODEL, 0, rate)
+        await self._timed("ttft", target, TTFT_MODEL, TTFT_EVENTS, rate)
+        if share == 1:
+            await self._timed("often", target, TTFT_MODEL, TTFT_EVENTS, RATE_OFTEN_PER_SECOND)
+        else:
+            self.board.fail("often-p50", target.name, f"given {rate:.0f} a second only")
+
+    async def _timed(self, kind: str, target: Target, model: str, events: int, per_second: float) -> None:
+        """Take the times of one kind of call at a rate."""
+        count = int(self.size.timed_requests * per_second / RATE_PER_SECOND)
+        outcome = await load.at_rate(target, model, events, count, per_second)
+        if outcome.failures:
+            self.board.fail(f"{kind}-p50", target.name, outcome.failures[0])
+        elif not self.board.failed(f"{kind}-p50", target.name):
+            milliseconds = [1000 * one for one in outcome.first_seconds]
+            self._times.setdefault((kind, target.name), []).extend(milliseconds)
+            self.board.add(f"{kind}-p50", target.name, figures.percentile(milliseconds, 0.5))
 
     def _keep_times(self) -> None:
         """Take the 99th percentile of all rounds together: a single round has too few for one."""

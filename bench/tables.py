@@ -42,16 +42,17 @@ def of_ratios(board: figures.Figures, kinds: Sequence[str], headings: Mapping[st
 
 
 def of_added(board: figures.Figures) -> str:
-    """Return a table of times at a low rate, and how much of them each relay added to the direct way's."""
+    """Return a table of times at low rates, and how much of them each relay added to the direct way's."""
     lines = []
     for name in _names(board, ["unary-p50", "ttft-p50"]):
         cells = []
-        for kind in ("unary", "ttft"):
+        for kind in ("unary", "ttft", "often"):
             for part in ("p50", "p99"):
                 row = board.row(f"{kind}-{part}").values
                 cells.append(_added(row.get(name), row.get(figures.DIRECT), name == figures.DIRECT))
         lines.append([name, *cells])
-    heading = [f"{what} {part}, ms" for what in ("unary answer,", "first event,") for part in ("p50", "p99")]
+    whats = ("unary answer, 40/s,", "first event, 40/s,", "first event, 200/s,")
+    heading = [f"{what} {part}, ms" for what in whats for part in ("p50", "p99")]
     return list_table(["relay", *heading], lines)
 
 
