@@ -219,8 +219,7 @@ class Blame(enum.Enum):
     """(base URL, model) cools down; no credential is blamed."""
 
 
-@attrs.frozen
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """What an upstream's answer means for the loop and for the standings."""
 
     action: Action
@@ -266,8 +265,7 @@ class Attempt(msgspec.Struct, frozen=True):
     """For how many seconds the request had waited for a free credential."""
 
 
-@attrs.frozen
-class Option:
+class Option(msgspec.Struct, frozen=True):
     """What one credential was to a request when one was chosen."""
 
     label: str
@@ -281,8 +279,7 @@ class Option:
     chosen: bool
 
 
-@attrs.frozen
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """One choice, with everybody who might have been chosen."""
 
     options: tuple[Option, ...]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import msgspec
 from twisted.internet.threads import deferToThreadPool
 
 from gateway.accounts import adc, keyfiles, names, serviceaccount, store
@@ -46,16 +47,14 @@ class Held:
     """The project that was found for it, where its file could not be told."""
 
 
-@attrs.frozen
-class Key:
+class Key(msgspec.Struct, frozen=True):
     """An API key or a service account of a file, in use."""
 
     file: KeyFile
     member: Member
 
 
-@attrs.frozen
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """What a configuration names, read and in order."""
 
     config: Config

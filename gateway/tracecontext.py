@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 import attrs
+import msgspec
 
 TRACEPARENT, TRACESTATE = b"traceparent", b"tracestate"
 STATE_MOST = 512
@@ -15,8 +16,7 @@ _PARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2}
 _STATE = re.compile(rb"[\x20-\x7e]+\Z")
 
 
-@attrs.frozen
-class Parent:
+class Parent(msgspec.Struct, frozen=True):
     """The span of whoever sent a request."""
 
     trace_id: str
@@ -26,8 +26,7 @@ class Parent:
     """What other tracing systems have to say, passed on as it is."""
 
 
-@attrs.frozen
-class Tried:
+class Tried(msgspec.Struct, frozen=True):
     """One attempt's span."""
 
     span_id: str
@@ -70,8 +69,7 @@ class Trace:
         self.tried.append(Tried(span_id, self._contexts.wall_seconds()))
 
 
-@attrs.frozen
-class Contexts:
+class Contexts(msgspec.Struct, frozen=True):
     """Begins the traces of requests."""
 
     new_id: Callable[[int], int]

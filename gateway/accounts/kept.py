@@ -7,15 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import attrs
+import msgspec
 
 from gateway.accounts import keyfiles, store
 from gateway.accounts.sealing import seal_of
 from gateway.config import UpstreamConfig
 
 
-@attrs.frozen
-class Kept:
+class Kept(msgspec.Struct, frozen=True):
     """A credential, and how it is removed; None where it stands in the configuration."""
 
     upstream: str

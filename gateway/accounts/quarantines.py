@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
+import msgspec
 
 from gateway.accounts.usage import finite
 from gateway.calls import Credential
@@ -13,8 +14,7 @@ from gateway.calls import Credential
 Key = tuple[str, str]
 
 
-@attrs.frozen
-class Quarantine:
+class Quarantine(msgspec.Struct, frozen=True):
     """Why a credential is out until somebody acts."""
 
     reason: str

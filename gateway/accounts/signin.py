@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-import attrs
 import msgspec
 
 from gateway.accounts.oauth import Granted, TokenRevoked, TokenUnavailable, form_request, read_answer
@@ -48,8 +47,7 @@ class _UserInfo(msgspec.Struct):
 _USER_INFO = msgspec.json.Decoder(_UserInfo)
 
 
-@attrs.frozen
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     """One sign-in under way: what its answer must bring, and what the code is redeemed with."""
 
     state: Secret

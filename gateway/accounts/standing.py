@@ -38,8 +38,7 @@ Pair = tuple[str, str]
 _GOOD = Availability(State.OK, True)
 
 
-@attrs.frozen
-class Condemned:
+class Condemned(msgspec.Struct, frozen=True):
     """What a quarantine changed."""
 
     new: bool

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import attrs
+import msgspec
 
 
-@attrs.frozen
-class Verb:
+class Verb(msgspec.Struct, frozen=True):
     """A method that is called as ``models/<id>:<verb>``."""
 
     streams: bool = False

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import attrs
+import msgspec
 
 from gateway.config import authority
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-@attrs.frozen
-class Hosts:
+class Hosts(msgspec.Struct, frozen=True):
     """The names allowed in ``Host``; ports are not looked at, because tunnels and containers change them."""
 
     names: frozenset[str]

@@ -7,13 +7,12 @@ import hmac
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-import attrs
+import msgspec
 
 ANONYMOUS = "anonymous"
 
 
-@attrs.frozen
-class KeyRing:
+class KeyRing(msgspec.Struct, frozen=True):
     """The digests of all client keys: SHA-256, 32 bytes each."""
 
     digests: tuple[bytes, ...]

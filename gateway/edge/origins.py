@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import attrs
+import msgspec
 
 from gateway.calls import Headers
 from gateway.config import authority
@@ -25,8 +25,7 @@ PREFLIGHT_SECONDS = b"600"
 """How long a browser may remember what it was told."""
 
 
-@attrs.frozen
-class Browser:
+class Browser(msgspec.Struct, frozen=True):
     """What a browser says about where a request comes from."""
 
     origins: Sequence[bytes] = ()
@@ -40,8 +39,7 @@ class Browser:
 NO_BROWSER = Browser()
 
 
-@attrs.frozen
-class Origins:
+class Origins(msgspec.Struct, frozen=True):
     """The origins whose pages may use the gateway, in their plain form."""
 
     allowed: frozenset[str] = frozenset()

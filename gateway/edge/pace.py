@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 
 import attrs
+import msgspec
 
 UNSENT_LOOK_SECONDS = 1.0
 """How often a connection is looked at while something waits for its client to take it."""
@@ -43,8 +44,7 @@ class Phase(enum.Enum):
 _HEAD, _BODY, _ANSWER, _IDLE, _CLOSING = Phase
 
 
-@attrs.frozen
-class Paces:
+class Paces(msgspec.Struct, frozen=True):
     """What is asked of every client, in seconds and bytes a second."""
 
     head: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 
-import attrs
+import msgspec
 
 UNIX = "unix"
 """Stands for every peer of a unix socket."""
@@ -15,8 +15,7 @@ LOCAL = "local"
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-@attrs.frozen
-class Proxies:
+class Proxies(msgspec.Struct, frozen=True):
     """The addresses of the operator's own proxies."""
 
     networks: tuple[Network, ...] = ()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import attrs
+import msgspec
 
 from gateway.calls import GatewayError
 from gateway.keys.grants import Grant, dollars, stamp
@@ -16,8 +16,7 @@ _CONCURRENT_WAIT: Final = 1.0
 """Nobody knows when a request of the key ends; one may ask again after these seconds."""
 
 
-@attrs.frozen
-class Over:
+class Over(msgspec.Struct, frozen=True):
     """A limit that a key has reached."""
 
     limit: str
@@ -27,8 +26,7 @@ class Over:
     """Seconds until it frees, None where nobody knows."""
 
 
-@attrs.frozen
-class Limit:
+class Limit(msgspec.Struct, frozen=True):
     """How one of the limits is told."""
 
     reason: str

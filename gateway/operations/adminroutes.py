@@ -7,7 +7,6 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Protocol
 
-import attrs
 import msgspec
 from twisted.web.iweb import IRequest
 from twisted.web.server import Request
@@ -34,8 +33,7 @@ class Problem(msgspec.Struct):
     error: Detail
 
 
-@attrs.frozen
-class Query:
+class Query(msgspec.Struct, frozen=True):
     """A member of a route's query; the last one of a name counts."""
 
     name: str
@@ -44,8 +42,7 @@ class Query:
     choices: Sequence[str] = ()
 
 
-@attrs.frozen
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """One operation: what runs it, and what its document says.
 
     ``path`` is a rule of Werkzeug's whose values are names: ``/v1/accounts/<upstream>/<path:name>``.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import msgspec
 from twisted.web.http import CACHED
 from twisted.web.server import Request
 
@@ -28,8 +29,7 @@ POLICY = (
 )
 
 
-@attrs.frozen
-class _File:
+class _File(msgspec.Struct, frozen=True):
     content: bytes
     type: bytes
     etag: bytes

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import attrs
+import msgspec
 
 from gateway.calls import GatewayError
 from gateway.operations.sessions import Session, Sessions
@@ -28,8 +29,7 @@ class Attempts(Protocol):
         """Count attempts; return what to tell whoever had too many."""
 
 
-@attrs.frozen
-class Rules:
+class Rules(msgspec.Struct, frozen=True):
     """Who may come in."""
 
     tokens: Sequence[bytes] = ()
@@ -40,8 +40,7 @@ class Rules:
     """Whether a Host names the gateway, given the address that was connected to."""
 
 
-@attrs.frozen
-class Knock:
+class Knock(msgspec.Struct, frozen=True):
     """What of a request's head the door looks at."""
 
     method: bytes
@@ -58,8 +57,7 @@ class Knock:
     """The values of the session's cookie."""
 
 
-@attrs.frozen
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """Who was let in."""
 
     session: Session | None

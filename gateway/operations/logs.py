@@ -14,6 +14,7 @@ from threading import get_ident
 from typing import Any, Protocol
 
 import attrs
+import msgspec
 from twisted.logger import ILogObserver, LogEvent
 from twisted.python.components import Componentized
 from zope.interface import implementer
@@ -201,8 +202,7 @@ def syslog_observer(prefix: str, level: str, format: str, send: Callable[[int, s
     return _observer(emit, level, format)
 
 
-@attrs.frozen
-class Log:
+class Log(msgspec.Struct, frozen=True):
     """Where the log goes."""
 
     observer: LineObserver

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable
 from io import BytesIO
 from typing import Any
 
-import attrs
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IAddress, IProtocolFactory
@@ -34,8 +33,7 @@ _HOST = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+))(?::[0-9]{1,5})?\
 _log = Logger(namespace="gateway.admin")
 
 
-@attrs.frozen
-class Pages:
+class Pages(msgspec.Struct, frozen=True):
     """What the pages show, made when it is asked for."""
 
     not_ready: Callable[[], str]

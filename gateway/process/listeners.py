@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
+import msgspec
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import serverFromString
@@ -37,8 +38,7 @@ class Open:
     certificates: tls.Certificates | None = None
 
 
-@attrs.frozen
-class Exchange:
+class Exchange(msgspec.Struct, frozen=True):
     """What is to be listened on: what is open and stays, what was opened for it, and what TLS is to become."""
 
     descriptions: Sequence[str]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
+import msgspec
 
 from gateway.calls import GatewayError
 from gateway.upstreams.models import Model
@@ -18,8 +19,7 @@ DEFAULT_VERBS = ("generateContent", "streamGenerateContent", "countTokens")
 """What a model is taken to have where nothing says otherwise."""
 
 
-@attrs.frozen
-class Aliases:
+class Aliases(msgspec.Struct, frozen=True):
     """Names that stand for models: exact ones first, then wildcards by the length of their literal text,
     then in the order of the configuration."""
 
@@ -54,8 +54,7 @@ def glob(pattern: str) -> re.Pattern[str]:
     return re.compile(".*".join(map(re.escape, pattern.split("*"))) + r"\Z", re.DOTALL)
 
 
-@attrs.frozen
-class Served:
+class Served(msgspec.Struct, frozen=True):
     """What one upstream serves: models that match one of the patterns, or all, by its kind's methods."""
 
     patterns: tuple[re.Pattern[str], ...]
@@ -79,7 +78,7 @@ class Catalog:
     configured: Mapping[str, Model]
     listed: Mapping[str, Mapping[str, Model]] = attrs.field(factory=dict)
     """By upstream name."""
-    aliases: Aliases = Aliases({}, ())
+    aliases: Aliases = attrs.field(factory=lambda: Aliases({}, ()))
     served: tuple[Served, ...] = ()
     """What each upstream is configured to serve; the list shows nothing beyond it.  Empty: no limits."""
     _merged: dict[str, Model] = attrs.field(init=False, factory=dict, eq=False, repr=False)
@@ -95,7 +94,7 @@ class Catalog:
             if not self.served:
                 self._merged[name] = model
             elif verbs := self._served(model):
-                self._merged[name] = attrs.evolve(model, verbs=verbs)
+                self._merged[name] = msgspec.structs.replace(model, verbs=verbs)
 
     def with_listing(self, upstream: str, models: Iterable[Model]) -> Catalog:
         """Return the catalogue with a fresh list of one upstream's."""
@@ -184,7 +183,7 @@ def resource(model: Model) -> dict[str, Any]:
 
 
 def _alias(name: str, target: Model) -> Model:
-    return attrs.evolve(target, id=name, description=f"Alias of {target.id}.")
+    return msgspec.structs.replace(target, id=name, description=f"Alias of {target.id}.")
 
 
 def _over(below: Model, above: Model) -> Model:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 import attrs
+import msgspec
 from twisted.internet.interfaces import IReactorTime
 
 from gateway.accounts.rests import ANY
@@ -107,4 +108,4 @@ def _refused(verdict: Verdict, strikes: int) -> Verdict:
     if strikes >= REFUSALS_MOST:
         return verdict
     seconds = REFUSED_SECONDS * 2**strikes
-    return attrs.evolve(verdict, blame=Blame.PAIR, cool_seconds=seconds, own=True)
+    return msgspec.structs.replace(verdict, blame=Blame.PAIR, cool_seconds=seconds, own=True)

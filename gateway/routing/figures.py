@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence, Set
 
 import attrs
+import msgspec
 
 from gateway.calls import Credential
 from gateway.upstreams.models import Figure
@@ -13,8 +14,7 @@ STALE_SECONDS = 3600.0
 """A figure is no advice when it is older than this."""
 
 
-@attrs.frozen
-class _Told:
+class _Told(msgspec.Struct, frozen=True):
     figures: dict[str, Figure]
     at: float
 

@@ -15,8 +15,7 @@ from gateway.upstreams import unanswered
 from gateway.upstreams.errordetails import rpc_name, scrubbed, status_body
 
 
-@attrs.frozen
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """An attempt that did not end with a good answer."""
 
     verdict: Verdict
@@ -26,8 +25,7 @@ class Failure:
     """Upstream's Retry-After in whole seconds, clamped; empty where there was none."""
 
 
-@attrs.frozen
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """Upstream's own error, to be passed on."""
 
     status: int

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
+import msgspec
 from twisted.internet.defer import succeed
 
 from gateway.accounts.rests import Availability, State
@@ -95,7 +96,7 @@ class Oversight:
         member = self._member(upstream, name)
         _text("model", model)
         outcome = await probe(self.router, member, model)
-        return {**attrs.asdict(outcome), "account": self._row(member.credential)}
+        return {**msgspec.structs.asdict(outcome), "account": self._row(member.credential)}
 
     def explain(self, model: str, session: str = "", verb: str = "generateContent") -> Row:
         """Return where a request would go now, and why not elsewhere; raises GatewayError.
@@ -216,7 +217,7 @@ def _is_fingerprint(text: str) -> bool:
 
 
 def _option(option: Option, names: Mapping[str, str]) -> Row:
-    return {**attrs.asdict(option), "name": names.get(option.label, "")}
+    return {**msgspec.structs.asdict(option), "name": names.get(option.label, "")}
 
 
 def _unable(member: Member, verb: str, model: str) -> Row:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import attrs
 import msgspec
 
 from gateway.accounts.oauth import TokenRevoked, TokenUnavailable
@@ -33,8 +32,7 @@ class _Error(msgspec.Struct):
     error: _Said
 
 
-@attrs.frozen
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """How a test went."""
 
     good: bool

@@ -24,8 +24,7 @@ FIXED = "fixed"
 OWNER = "owns the resource"
 
 
-@attrs.frozen
-class Strategy:
+class Strategy(msgspec.Struct, frozen=True):
     """Who is first among those that may serve a request."""
 
     keeps_sessions: bool
@@ -51,8 +50,7 @@ class Choice(msgspec.Struct, frozen=True):
     """Who would have been chosen if its token were at hand."""
 
 
-@attrs.frozen
-class Nobody:
+class Nobody(msgspec.Struct, frozen=True):
     """No credential can be used now."""
 
     free_at: float | None

@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Final
 
-import attrs
+import msgspec
 
 _LONGEST: Final = 64
 """Characters; every notation read here is shorter."""
@@ -38,8 +38,7 @@ _TIMESTAMP: Final = re.compile(
 _DAY_SECONDS: Final = 86400.0
 
 
-@attrs.frozen
-class Bounds:
+class Bounds(msgspec.Struct, frozen=True):
     """The least and the most seconds that a wait may have, whatever an upstream asks for."""
 
     least: float

@@ -26,8 +26,7 @@ _RESET_AFTER: Final = re.compile(r"(?i)\breset after ([0-9][0-9.hmsd]*[hmsd])")
 _RETRY_IN: Final = re.compile(r"(?i)\bretry in ([0-9][0-9.hmsd]*[hmsd])")
 
 
-@attrs.frozen
-class ErrorInfo:
+class ErrorInfo(msgspec.Struct, frozen=True):
     """One google.rpc.ErrorInfo; ``reason`` is empty where it is not UPPER_SNAKE_CASE."""
 
     reason: str

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-import attrs
+import msgspec
 
 DEFAULT_PORTS: Final = {b"http": 80, b"https": 443}
 WITH_BODY: Final = frozenset({b"POST", b"PUT", b"PATCH"})
@@ -38,8 +38,7 @@ class Origin(NamedTuple):
     port: int
 
 
-@attrs.frozen
-class Address:
+class Address(msgspec.Struct, frozen=True):
     """A URL, taken apart once."""
 
     origin: Origin

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import attrs
+import msgspec
 
 
-@attrs.frozen
-class Model:
+class Model(msgspec.Struct, frozen=True):
     """One model; a limit of 0 and no verbs mean that they are not known."""
 
     id: str
@@ -18,8 +17,7 @@ class Model:
     verbs: tuple[str, ...] = ()
 
 
-@attrs.frozen
-class Figure:
+class Figure(msgspec.Struct, frozen=True):
     """What is said to be left of a credential's quota for a model; advice, never a ban."""
 
     model: str

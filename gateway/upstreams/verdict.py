@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
-import attrs
+import msgspec
+from msgspec.structs import replace
 
 from gateway.calls import Action, Blame, Verdict
 from gateway.upstreams.durations import (
@@ -32,8 +33,7 @@ LAPSED_SECONDS: Final = 60.0
 """What a used-up quota cools for, when the reset that it names is already past."""
 
 
-@attrs.frozen
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What a rule looks at."""
 
     status: int
@@ -87,8 +87,7 @@ def _asked(answer: Answer) -> float:
     return 0.0 if answer.told is None else BACKEND.clamp(answer.told)
 
 
-@attrs.frozen
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """One row: it applies where every column that it fills in matches.
 
     ``reasons`` and ``domains`` match one ErrorInfo together and in full; ``quotas`` is searched for in all
@@ -146,11 +145,11 @@ _CODE_ASSIST: Final = _pattern(r"(?:[a-z]+-)*cloudcode-pa\.googleapis\.com")
 _PASS: Final = Verdict(Action.PASS)
 _NONSENSE: Final = Verdict(Action.PASS, Blame.BASE, "UPSTREAM_NONSENSE", hides=True)
 _QUARANTINE: Final = Verdict(Action.NEXT, Blame.CREDENTIAL, hides=True)
-_OWNER: Final = attrs.evolve(_QUARANTINE, needs_owner=True)
+_OWNER: Final = replace(_QUARANTINE, needs_owner=True)
 _PROJECT: Final = Verdict(Action.NEXT, Blame.PAIR, cool_seconds=PROJECT_SECONDS, max_tries=2, other_project=True)
 _COOL: Final = Verdict(Action.NEXT, Blame.PAIR)
 _BACKEND: Final = Verdict(Action.BASE, Blame.BASE)
-_ONCE_MORE: Final = attrs.evolve(_BACKEND, max_tries=2)
+_ONCE_MORE: Final = replace(_BACKEND, max_tries=2)
 
 RULES: Final[tuple[Rule, ...]] = (
     Rule("a good answer", "", (200,), Verdict(Action.DELIVER)),
@@ -160,18 +159,18 @@ RULES: Final[tuple[Rule, ...]] = (
         reasons=_pattern("API_KEY_.*"),
     ),
     Rule(
-        "a bad API key, without details", "U2", (400,), attrs.evolve(_QUARANTINE, reason="API_KEY_INVALID"),
+        "a bad API key, without details", "U2", (400,), replace(_QUARANTINE, reason="API_KEY_INVALID"),
         message=_pattern("API key (?:not valid|expired|not found)"),
     ),
     Rule(
         "a project out of its region or without billing", "U3", (400,),
-        attrs.evolve(_PROJECT, reason="FAILED_PRECONDITION"),
+        replace(_PROJECT, reason="FAILED_PRECONDITION"),
         rpc="FAILED_PRECONDITION",
         message=_pattern(_WORDS + r"(?:location is not supported|\bbilling\b|\bbilled\b|\bfree tier\b)"),
     ),
     Rule(
         "another precondition", "U3", (400,),
-        attrs.evolve(_PROJECT, reason="FAILED_PRECONDITION", blame=Blame.NOBODY, cool_seconds=0.0),
+        replace(_PROJECT, reason="FAILED_PRECONDITION", blame=Blame.NOBODY, cool_seconds=0.0),
         rpc="FAILED_PRECONDITION",
     ),
     # 401
@@ -189,7 +188,7 @@ RULES: Final[tuple[Rule, ...]] = (
         reasons=_pattern("CONSUMER_SUSPENDED|TOS_VIOLATION"),
     ),
     Rule(
-        "broken terms, in words", "U6", (403,), attrs.evolve(_OWNER, reason="TOS_VIOLATION"),
+        "broken terms, in words", "U6", (403,), replace(_OWNER, reason="TOS_VIOLATION"),
         message=_pattern(
             _WORDS + r"\b(?:disabled|suspended|violat\w+)\b" + _WORDS + r"\bterms of service\b"
         ),
@@ -203,12 +202,12 @@ RULES: Final[tuple[Rule, ...]] = (
         reasons=_pattern("SERVICE_DISABLED|CONSUMER_.*|ACCESS_TOKEN_.*|API_KEY_.*"),
     ),
     Rule(
-        "a leaked API key", "U5", (403,), attrs.evolve(_QUARANTINE, reason="API_KEY_LEAKED"),
+        "a leaked API key", "U5", (403,), replace(_QUARANTINE, reason="API_KEY_LEAKED"),
         message=_pattern("Your API key was reported as leaked"),
     ),
     Rule(
         "a caller that may not use this", "U7", (403,),
-        attrs.evolve(_COOL, cool_seconds=REFUSED_SECONDS, max_tries=2, own=True),
+        replace(_COOL, cool_seconds=REFUSED_SECONDS, max_tries=2, own=True),
     ),
     # 404, 408
     Rule(
@@ -217,7 +216,7 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         "a timeout before the answer", "U8", (408,),
-        attrs.evolve(_ONCE_MORE, reason="UPSTREAM_TIMEOUT", hides=True),
+        replace(_ONCE_MORE, reason="UPSTREAM_TIMEOUT", hides=True),
     ),
     # 429, and capacity under whatever status
     Rule(
@@ -225,11 +224,11 @@ RULES: Final[tuple[Rule, ...]] = (
         reasons=_pattern("MODEL_CAPACITY_EXHAUSTED"), cool=_capacity,
     ),
     Rule(
-        "overloaded", "U13", (529,), attrs.evolve(_BACKEND, reason="UPSTREAM_OVERLOADED"),
+        "overloaded", "U13", (529,), replace(_BACKEND, reason="UPSTREAM_OVERLOADED"),
         cool=_capacity,
     ),
     Rule(
-        "a day's quota", "U10", (429,), attrs.evolve(_COOL, reason="QUOTA_EXHAUSTED"),
+        "a day's quota", "U10", (429,), replace(_COOL, reason="QUOTA_EXHAUSTED"),
         quotas=_DAILY, cool=_day,
     ),
     Rule(
@@ -237,7 +236,7 @@ RULES: Final[tuple[Rule, ...]] = (
         reasons=_pattern("QUOTA_EXHAUSTED"), cool=_day,
     ),
     Rule(
-        "a day's quota, in words", "U10", (429,), attrs.evolve(_COOL, reason="QUOTA_EXHAUSTED"),
+        "a day's quota, in words", "U10", (429,), replace(_COOL, reason="QUOTA_EXHAUSTED"),
         message=_pattern(r"(?s:.{0,400})(?:\bper day\b|\bdaily (?:quota|limit))"), cool=_day,
     ),
     Rule(
@@ -245,7 +244,7 @@ RULES: Final[tuple[Rule, ...]] = (
         told=True, cool=_short,
     ),
     Rule(
-        "a rate limit that says nothing", "U11", (429,), attrs.evolve(_COOL, grows=True),
+        "a rate limit that says nothing", "U11", (429,), replace(_COOL, grows=True),
         cool=_short,
     ),
     # the backend's own
@@ -255,7 +254,7 @@ RULES: Final[tuple[Rule, ...]] = (
     # the rest
     Rule(
         "a redirect", "U16", range(300, 400),
-        attrs.evolve(_NONSENSE, reason="UPSTREAM_REDIRECT"),
+        replace(_NONSENSE, reason="UPSTREAM_REDIRECT"),
     ),
     Rule("a proxy's demand", "U15", (407,), _NONSENSE),
     Rule("the client's request", "U1", (400,), _PASS),
@@ -309,7 +308,7 @@ def judge_error_object(error_json: bytes, wall_seconds: float) -> Verdict:
 def _verdict(answer: Answer) -> Verdict:
     row, reason = rule(answer)
     blamed = row.verdict.blame is Blame.CREDENTIAL
-    return attrs.evolve(
+    return replace(
         row.verdict,
         reason="" if row.verdict.action is Action.DELIVER else reason,
         status=answer.status,
