@@ -16,8 +16,8 @@ APPLICATION = 0x41475755
 """SQLite's application_id: whose file this is."""
 HOUR, DAY = 3600, 86_400
 MICROSECONDS = 1_000_000
-ROWS_MOST = 1_000
-"""So many are kept in one transaction, by one statement; SQLite takes no more than 32,766 values in one."""
+ROWS_MOST = 512
+"""So many are kept in one transaction, by one statement, which has 4 KB of memory for each."""
 AMOUNT_MOST = 10**12
 """No count of tokens is more: a sum of these stays far within 64 bits."""
 
@@ -108,7 +108,7 @@ NO_ROW: Row = (0,) * len(COLUMNS)
 """Fills up a statement.  It is no NULL, of which the interpreter's module makes exceptions, 0.3 us each."""
 END_ID = -1
 """The id of what is no row, and comes behind the last one."""
-SIZES: tuple[int, ...] = (*(2**power for power in range(10)), ROWS_MOST)
+SIZES = (1, 8, 32, 128, ROWS_MOST)
 """For how many rows there are statements; what one has room for and is not there is filled up."""
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-import attrs
+import msgspec
 
 
-@attrs.frozen
-class Spent:
+class Spent(msgspec.Struct, frozen=True):
     """How much was used with one key."""
 
     requests: int = 0
