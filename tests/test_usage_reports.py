@@ -14,11 +14,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.calls import Usage
 from gateway.config.tariff import UsageConfig
 from gateway.usage.reports import BY, Question, ReportError, report, requests, spent, stamp
-from gateway.usage.schema import DAY, HOUR, ROWS_MOST, Row
+from gateway.usage.schema import DAY, HOUR, Row
 from gateway.usage.spans import DAYS, HOURS, REQUESTS, Piece, pieces
 from gateway.usage.spending import Spent
 from gateway.usage.store import Store
-from tests.usage_rows import NOON, row
+from tests.usage_rows import NOON, fill, row
 
 MIDNIGHT = NOON - 12 * HOUR
 KEPT = 0.0
@@ -128,9 +128,7 @@ class ReportTests(ReportCase):
         """As counting the requests themselves says."""
         chance = random.Random(7)
         times = sorted(chance.uniform(MIDNIGHT, MIDNIGHT + 4 * DAY) for _ in range(2000))
-        rows = [row(at, usage=Usage(number)) for number, at in enumerate(times)]
-        for begin in range(0, len(rows), ROWS_MOST):
-            self.store.write(rows[begin : begin + ROWS_MOST])
+        fill(self.store, [row(at, usage=Usage(number)) for number, at in enumerate(times)])
         for by in BY:
             for _ in range(10):
                 since, until = sorted(chance.uniform(MIDNIGHT - DAY, MIDNIGHT + 5 * DAY) for _ in range(2))
@@ -140,7 +138,7 @@ class ReportTests(ReportCase):
 
     def test_sums_outlast_the_requests(self) -> None:
         """Of what is no longer kept one by one, whole hours are told, and the answer says which."""
-        self.store.write([row(NOON + number * 60) for number in range(600)])
+        fill(self.store, [row(NOON + number * 60) for number in range(600)])
         self.store.config = UsageConfig(keep=5 * HOUR)
         now = NOON + 10 * HOUR
         self.store.prune(now)

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.config.tariff import UsageConfig
 from gateway.usage.schema import AMOUNT_MOST, COLUMNS, ROWS_MOST, SCHEMA, Row
 from gateway.usage.store import BooksError, Damaged, Store
-from tests.usage_rows import KEY, MODEL, NOON, row
+from tests.usage_rows import KEY, MODEL, NOON, fill, row
 
 DAY = 86_400.0
 MIB = 1024**2
@@ -27,11 +27,6 @@ class StoreCase(SynchronousTestCase):
         store = Store(self.path, UsageConfig(), busy_seconds=0, **more)
         self.addCleanup(store.close)
         return store
-
-    def fill(self, rows: list[Row]) -> None:
-        """Write any number of them."""
-        for begin in range(0, len(rows), ROWS_MOST):
-            self.store.write(rows[begin : begin + ROWS_MOST])
 
     def asked(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """What another connection reads."""
@@ -167,7 +162,7 @@ class ForgettingTests(StoreCase):
         """The newest requests stay, and all sums; the file is no larger than it may be."""
         self.store.config = UsageConfig(size=MIB)
         for begin in range(0, 12_000, 2000):
-            self.fill([row(NOON + begin + number) for number in range(2000)])
+            fill(self.store, [row(NOON + begin + number) for number in range(2000)])
             while self.store.prune(NOON):
                 pass
         self.assertLessEqual(self.path.stat().st_size, MIB)
@@ -181,7 +176,7 @@ class ForgettingTests(StoreCase):
         """The oldest hours, and all requests before them."""
         self.store.config = UsageConfig(size=MIB)
         for day in range(4):
-            self.fill([row(NOON + day * DAY + n / 100, key_id=f"{day}-{n:030}") for n in range(3000)])
+            fill(self.store, [row(NOON + day * DAY + n / 100, key_id=f"{day}-{n:030}") for n in range(3000)])
         while self.store.prune(NOON):
             pass
         self.assertEqual(self.counted("requests"), 0)
@@ -192,7 +187,7 @@ class ForgettingTests(StoreCase):
     def test_much_is_forgotten_in_pieces(self) -> None:
         """Between which rows are written."""
         self.store.config = UsageConfig(keep=DAY)
-        self.fill([row(NOON + number / 1000) for number in range(45_000)])
+        fill(self.store, [row(NOON + number / 1000) for number in range(45_000)])
         self.assertTrue(self.store.prune(NOON + 2 * DAY))
         self.assertEqual(self.counted("requests"), 5000)
         self.assertFalse(self.store.prune(NOON + 2 * DAY))
@@ -268,7 +263,7 @@ class VersionTests(StoreCase):
 
 class DamageTests(StoreCase):
     def damaged(self, change: Callable[[bytearray], None]) -> None:
-        self.fill([row(NOON + number) for number in range(3000)])
+        fill(self.store, [row(NOON + number) for number in range(3000)])
         self.store.close()
         content = bytearray(self.path.read_bytes())
         change(content)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from gateway.calls import Ended, Journal, Usage
 from gateway.usage.prices import Prices
 from gateway.usage.recorder import UsageRecorder
-from gateway.usage.schema import Row
+from gateway.usage.schema import ROWS_MOST, Row
+from gateway.usage.store import Store
 
 NOON = 1_790_000_000.0 // 86_400 * 86_400 + 43_200
 """A day's middle, in Unix seconds."""
@@ -32,3 +34,9 @@ def row(at: float = NOON, *, status: int = 200, reason: str = "", **more: Any) -
     rows: list[Row] = []
     UsageRecorder(Prices(), lambda: at, rows.append).ended(ended(status, reason, **more))
     return rows[0]
+
+
+def fill(store: Store, rows: Sequence[Row]) -> None:
+    """Write any number of rows."""
+    for begin in range(0, len(rows), ROWS_MOST):
+        store.write(rows[begin : begin + ROWS_MOST])
