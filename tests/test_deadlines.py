@@ -32,16 +32,40 @@ class DeadlineTests(SynchronousTestCase):
             self.assertFalse(self.deadlines.end(waiting[seconds]), "it is told that it was late")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_one_timer_serves_all_and_goes_with_the_last(self) -> None:
-        """What came in time leaves no timer of its own, and is never cancelled."""
+    def test_one_timer_serves_all_and_stays_for_the_next(self) -> None:
+        """What came in time is never cancelled, nor is the timer, which ends by itself when it finds nobody."""
         first, second = self.begun(10.0), self.begun(10.0)
-        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        (timer,) = self.clock.getDelayedCalls()
         self.assertTrue(self.deadlines.end(first))
-        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
         self.assertTrue(self.deadlines.end(second))
+        self.clock.advance(5)
+        third = self.begun(10.0)
+        self.assertEqual(self.clock.getDelayedCalls(), [timer])
+        self.assertTrue(self.deadlines.end(third))
+        self.clock.advance(5)
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.clock.advance(20)
-        self.assertNoResult(first)
+        for waiting in (first, second, third):
+            self.assertNoResult(waiting)
+
+    def test_when_nothing_more_begins_the_timer_is_there_for_who_waits_alone(self) -> None:
+        """A request that is under way while the gateway stops has its deadline yet."""
+        first = self.begun(10.0)
+        self.deadlines.close()
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.deadlines.end(first)
+        self.deadlines.close()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_who_has_less_time_is_not_kept_by_a_timer_that_stayed(self) -> None:
+        """It was set for one who had more, and who is through."""
+        self.deadlines.end(self.begun(30.0))
+        short = self.begun(10.0)
+        self.clock.advance(9.99)
+        self.assertNoResult(short)
+        self.clock.advance(0.01)
+        self.failureResultOf(short, CancelledError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_a_timer_that_finds_nobody_late_stands_at_the_next_deadline(self) -> None:
         """The one for whom it was set has come in time."""

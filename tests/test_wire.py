@@ -107,6 +107,9 @@ class WireCase(SynchronousTestCase):
         assert isinstance(found, WireError)
         return found.kind
 
+    def assert_no_timer_of_its_own(self) -> None:
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1, "the one of all deadlines stays for the next request")
+
 
 class RequestTests(WireCase):
     def test_a_request_goes_out_as_it_is(self) -> None:
@@ -182,7 +185,7 @@ class AnswerTests(WireCase):
         self.write(b"two")
         self.finish()
         self.assertEqual(self.successResultOf(reading), b"one two")
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assert_no_timer_of_its_own()
 
     def test_a_body_over_the_limit_is_refused_and_the_connection_closed(self) -> None:
         """C12: nothing more of it is held."""
@@ -192,7 +195,7 @@ class AnswerTests(WireCase):
         self.assertEqual(self.kind(reading), "too-large")
         self.agent.flush()
         self.assertEqual(self.upstream.left, 1)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assert_no_timer_of_its_own()
 
     def test_a_body_that_is_cut_is_never_whole(self) -> None:
         """C7: chunked or with a length, the connection's end is not the answer's."""
@@ -402,7 +405,7 @@ class FaultTests(SynchronousTestCase):
         wire = TreqWire(LeanClient(Agent()), clock)
         found = self.failureResultOf(run(wire.open(request(), 10)), WireError).value
         assert isinstance(found, WireError)
-        self.assertEqual(clock.getDelayedCalls(), [])
+        self.assertEqual(len(clock.getDelayedCalls()), 1, "the one of all deadlines stays for the next request")
         return found
 
     def test_every_fault_of_the_road_has_its_kind(self) -> None:

@@ -15,7 +15,8 @@ class Deadlines:
     """Cancels what is awaited for too long.
 
     A timer for each costs more than sending the request does.  The one here stands at the soonest deadline that it
-    knew of, looks when it is due who is late, and is gone as soon as nobody waits.
+    knew of, looks when it is due who is late, and is set again if anybody waits then.  It stays where it is when nobody
+    does: to cancel it and to set another for the next request would cost each that is alone a turn of Twisted's loop.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -33,10 +34,12 @@ class Deadlines:
 
     def end(self, waiting: Deferred[Any]) -> bool:
         """Take note that it is over; say whether that was in time."""
-        in_time = self._due.pop(waiting, None) is not None
+        return self._due.pop(waiting, None) is not None
+
+    def close(self) -> None:
+        """Keep no timer for what will not begin any more; who waits yet has it."""
         if not self._due:
             self._rest()
-        return in_time
 
     def _set(self, at: float) -> None:
         self._rest()

@@ -71,6 +71,7 @@ class Roads:
 
     def close(self) -> Deferred[Any]:
         """Close what is idle, and the rest as it becomes so; fires when the former is done."""
+        self.wire.close()
         return DeferredList([close() for close in self._closers])
 
     def _client(self, proxy: ProxyServer | None) -> LeanClient:

@@ -95,6 +95,10 @@ class TreqWire:
         self._deadlines.end(waiting)
         return TreqExchange(response, self._clock)
 
+    def close(self) -> None:
+        """Take note that nothing more is sent."""
+        self._deadlines.close()
+
 
 class TreqExchange(Protocol):
     """An answer whose head has come; see exchange.Exchange.  It is what reads the body, too."""
