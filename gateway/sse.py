@@ -51,7 +51,7 @@ class Decoder:
         """The bytes of the event's ``data`` lines so far, without their ends."""
         self._skip_lf = False
         self._at_start = True
-        self._between = True
+        self.between = True
         """Whether nothing of an event has come since the last one."""
 
     def feed(self, chunk: bytes) -> list[bytes]:
@@ -60,7 +60,7 @@ class Decoder:
         Raises EventTooLarge; the decoder is of no use afterwards.
         """
         events = self._feed(chunk)
-        self._between = not (self._partial or self._held or self._skip_lf)
+        self.between = not (self._partial or self._held or self._skip_lf)
         return events
 
     def alone(self, chunk: bytes) -> bytes:
@@ -68,7 +68,7 @@ class Decoder:
 
         Returns its payload; nothing where they are anything else, and then they have not been taken: `feed` does that.
         """
-        if self._between and chunk.startswith(b"data: {") and len(chunk) <= self._limit:
+        if self.between and chunk.startswith(b"data: {") and len(chunk) <= self._limit:
             payload = chunk[6:-4] if chunk.endswith(b"\r\n\r\n") else chunk[6:-2] if chunk.endswith(b"\n\n") else b""
             if payload and LF not in payload and CR not in payload:
                 self._at_start = False

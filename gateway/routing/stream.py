@@ -110,9 +110,9 @@ class EventStream:
 
     def abort(self) -> None:
         """Close the connection to upstream; the sink hears nothing more."""
-        self._await_nothing()
         if not self._over:
             self._over = True
+            self._await_nothing()
             self._exchange.abort()
 
     def data(self, chunk: bytes) -> None:
@@ -164,7 +164,7 @@ class EventStream:
         """Take the end of the body; see Receiver."""
         if self._over:
             return
-        if error is None:
+        if error is None and not self._decoder.between:
             # The blank line that the last event may lack.
             self.data(GAP)
         # Taking the last event may have ended it: nothing may be awaited of a stream twice.

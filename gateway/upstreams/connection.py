@@ -181,8 +181,7 @@ class Connection(TwistedProtocol):
         if piece:
             (response.take or response.hold)(piece)
         # Most reads change nothing, and it is not worth a call to find that out.
-        changed = reader.complete or reader.fault or self._stands is not (self._held or self._paused)
-        if changed and self._response is response and not self.over:
+        if (reader.complete or reader.fault) and self._response is response and not self.over:
             self._go_on(response)
 
     def _begin(self, data: bytes) -> None:
