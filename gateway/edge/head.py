@@ -35,6 +35,7 @@ _ALIASED = frozenset(
 """Names that may not come with an underscore for the hyphen: gateways behind CGI take the one for the other."""
 
 _STATUS: Mapping[int, str] = {501: "UNIMPLEMENTED", 505: "UNIMPLEMENTED"}
+_UNDERSCORE = ord("_")
 _NOTHING: Sequence[bytes] = ()
 
 
@@ -88,7 +89,7 @@ def read(raw: bytes) -> RequestHead:
             else:
                 named[name] = [value.strip(b" \t")]
         # Values have them more often: the gateway's own keys begin with agw_.
-        if b"_" in lines and b"_" in b" ".join(named):
+        if _UNDERSCORE in lines and _UNDERSCORE in b" ".join(named):
             _refuse_aliases(named)
         if len(named) < len(fields):
             for name in _SINGLE:
