@@ -459,6 +459,8 @@ BAD_HEADS = (
     b"HTTP/1.1 200 OK\r\nX: " + b"a" * answers.HEAD_BYTES_MOST + b"\r\n\r\n",
     b"HTTP/1.1 200 OK\r\n" + b"X: a\r\n" * (answers.FIELDS_MOST + 1) + b"\r\n",
     b"HTTP/1.1 100 Continue\r\n\r\n" * 3000,
+    b"HTTP/1.1 103 Hints\r\nContent-Length: 38\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" + OK,
+    b"HTTP/1.1 103 Hints\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" + OK,
 )
 
 

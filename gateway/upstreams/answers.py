@@ -140,11 +140,14 @@ class AnswerReader:
         if self.complete or self.fault:
             return
         code: int = self._parser.get_status_code()
-        if 100 <= code < 200:
-            self._interim = True
-            return
         pairs = self._pairs
         fields = {name.lower(): value for name, value in pairs}
+        if 100 <= code < 200:
+            self._interim = True
+            if b"transfer-encoding" in fields or fields.get(b"content-length", b"").strip(b"0"):
+                # It has no body, RFC 9110 section 15.2: whoever goes by that takes these bytes for the next answer.
+                self.fault = "an interim answer announces a body"
+            return
         version = _VERSIONS.get(self._parser.get_http_version())
         coding = fields.get(b"transfer-encoding")
         if version is None or not 200 <= code <= 599:

@@ -17,6 +17,7 @@ SEEDS = (
     _OK + b"\r\nuntil the end",
     b"HTTP/1.0 503 Service Unavailable\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + _OK + b"Content-Length: 1\r\nConnection: close\r\n\r\nxmore",
+    b"HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\nxmore",
     b"HTTP/1.1 204 No Content\r\n\r\n", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
     b"HTTP/1.1 200\r\n\r\n",
     _OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
