@@ -165,6 +165,9 @@ class _Showing:
                     self._last_usage = event.data
                 self.show(event.data)
 
+    def ending(self) -> None:
+        """See routing.stream.Sink."""
+
     def ended(self, error: WireError | None) -> None:
         """See routing.stream.Sink."""
         if error is not None:

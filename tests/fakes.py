@@ -145,6 +145,13 @@ class FakeExchange:
         self._ended, self._error = True, error
         self._flow()
 
+    def last(self, data: bytes) -> None:
+        """Send the last bytes and the end of the body with them, as one read may bring them."""
+        assert self._receiver is not None
+        self._receiver.ending()
+        self.send(data)
+        self.end()
+
     def answer(self, body: bytes | WireError) -> None:
         """Complete a read that is waiting."""
         assert self._read is not None
@@ -411,8 +418,13 @@ class Transport(StringTransport):
 
     def __init__(self) -> None:
         super().__init__(lenient=True)
+        self.writes: list[bytes] = []
 
     half_closed = False
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
+        super().write(data)
 
     def unregisterProducer(self) -> None:
         self.producer = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from functools import partial
 from typing import Any
 from weakref import ref
 
@@ -318,6 +319,25 @@ class AnswerTests(AgentCase):
         _, peer, reader = self.answered(CHUNKED + b"1\r\na\r\n2\r\nbc\r\n")
         peer.send(b"1\r\nd\r\n1\r\ne\r\n0\r\n\r\n")
         self.assertEqual((reader.pieces, reader.ends), ([b"abc", b"de"], [ResponseDone]))
+
+    def test_a_piece_that_is_known_to_be_the_last_is_foretold(self) -> None:
+        """Where the end comes in the same read, and in no other case."""
+        for reads, told in (
+            ((b"2\r\nab\r\n", b"2\r\ncd\r\n0\r\n\r\n"), [b"ab", b"ending", b"cd"]),
+            ((b"2\r\nab\r\n", b"2\r\ncd\r\n", b"0\r\n\r\n"), [b"ab", b"cd"]),
+            ((b"2\r\nab\r\n", b"2\r\ncd\r\nzz\r\n"), [b"ab", b"cd"]),
+        ):
+            with self.subTest(reads=reads):
+                self.setUp()
+                waiting, peer = self.asked()
+                peer.send(CHUNKED)
+                response = self.successResultOf(waiting)
+                reader = Reader()
+                response.deliver(reader, reader.dataReceived, partial(reader.pieces.append, b"ending"))
+                for read in reads:
+                    peer.send(read)
+                self.assertEqual(reader.pieces, told)
+                self.assertEqual(len(reader.ends), 1)
 
     def test_an_answer_may_come_byte_by_byte(self) -> None:
         """Status line and fields included."""

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from gateway.calls import Call, Journal
+from gateway.calls import Call, Journal, Usage
 from gateway.config import DoneMarker, Timeouts
 from gateway.edge.relay import CUT_SECONDS, Relay
 from gateway.upstreams.exchange import WireError
@@ -170,6 +170,85 @@ class FramingTests(RelayCase):
         self.exchange.end()
         journal = self.world.ended.journal
         self.assertEqual((journal.started, journal.first_byte), (0.0, 1.5))
+
+
+class LastWriteTests(RelayCase):
+    """An event with which the stream's end came goes out with the answer's end."""
+
+    def writes(self) -> list[bytes]:
+        written: list[bytes] = self.client.transport.writes
+        return written
+
+    def test_the_last_event_and_the_end_are_one_write(self) -> None:
+        """Each write wakes the client once, and costs the gateway what a whole event costs it."""
+        for query, body, last in (
+            ("?alt=sse", sse(ONE, TWO), b"%x\r\n%b\r\n" % (len(sse(TWO)), sse(TWO)) + TERMINATOR),
+            ("?alt=json", b"[" + ONE + b",\r\n" + TWO + b"]", b"]\r\n" + TERMINATOR),
+        ):
+            with self.subTest(query=query):
+                self.flowing(query)
+                self.exchange.last(sse(TWO))
+                self.assertEqual((self.answer.body, self.answer.whole), (body, True))
+                self.assertEqual(len(self.writes()), 2)
+                self.assertTrue(self.writes()[1].endswith(last))
+                end = self.world.ended
+                self.assertEqual((end.status, end.bytes_out, end.usage), (200, len(body), Usage(3, 4)))
+
+    def test_a_stream_that_came_whole_is_one_write(self) -> None:
+        """Head, events and end."""
+        self.world = Edge.build(stream(ONE, TWO))
+        self.client = self.world.connect()
+        self.client.post(PATH + "?alt=sse")
+        self.assertEqual((self.answer.body, self.answer.whole), (sse(ONE, TWO), True))
+        self.assertEqual(len(self.writes()), 1)
+
+    def test_several_events_and_the_end_are_one_write(self) -> None:
+        """As many as the last read brings."""
+        self.flowing()
+        self.exchange.last(sse(ONE, TWO, b"[DONE]"))
+        self.assertEqual((self.answer.body, self.answer.whole), (sse(ONE, ONE, TWO), True))
+        self.assertEqual(len(self.writes()), 2)
+
+    def test_http_1_0_has_no_chunks_to_end_with(self) -> None:
+        """The event is there, and the connection closed after it."""
+        self.flowing(version="HTTP/1.0")
+        self.exchange.last(sse(TWO))
+        self.assertEqual(self.answer.body, sse(ONE, TWO))
+        self.assertTrue(self.client.dropped)
+
+    def test_a_large_last_event_is_not_copied(self) -> None:
+        """It goes out as any other does."""
+        large = event("x" * 70_000)
+        for first in (True, False):
+            with self.subTest(first=first):
+                if first:
+                    self.world = Edge.build(stream(large))
+                    self.client = self.world.connect()
+                    self.client.post(PATH + "?alt=sse")
+                else:
+                    self.flowing()
+                    self.exchange.last(sse(large))
+                body = sse(large) if first else sse(ONE, large)
+                self.assertEqual((self.answer.body, self.answer.whole), (body, True))
+
+    def test_what_is_held_is_let_out_where_the_end_breaks(self) -> None:
+        """Usage, the events before it, and the error, and no end that would make it look whole."""
+        self.flowing()
+        self.exchange.last(sse(TWO, rpc_error(503, "UNAVAILABLE")))
+        answer = self.answer
+        self.assertIn(sse(TWO), answer.body)
+        self.assertIn(b'"UNAVAILABLE"', answer.body)
+        self.assertFalse(answer.whole)
+        self.assertNotIn(TERMINATOR, self.client.received)
+        self.assertTrue(self.client.dropped)
+
+    def test_a_client_that_left_is_sent_nothing(self) -> None:
+        """What is held goes nowhere."""
+        self.flowing()
+        self.client.leave()
+        before = list(self.writes())
+        self.exchange.last(sse(TWO))
+        self.assertEqual(self.writes(), before)
 
 
 class BeforeTheFirstEventTests(RelayCase):

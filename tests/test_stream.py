@@ -30,6 +30,7 @@ class FakeSink:
         self.data: list[bytes] = []
         self.reads: list[int] = []
         self.ends: list[str] = []
+        self.foretold = 0
         self.pauses = stream
 
     def event(self, event: Event) -> None:
@@ -40,6 +41,9 @@ class FakeSink:
         self.reads.append(len(events))
         if self.pauses is not None:
             self.pauses.pause()
+
+    def ending(self) -> None:
+        self.foretold += 1
 
     def ended(self, error: WireError | None) -> None:
         self.ends.append("whole" if error is None else error.kind)
@@ -372,6 +376,9 @@ def through(pieces: list[bytes], upstream: Any, call: Call) -> bytes:
 
         def events(self, events: list[Event]) -> None:
             out.append(encoder.encode(events))
+
+        def ending(self) -> None:
+            out.append(b"")
 
         def ended(self, error: WireError | None) -> None:
             out.append(encoder.end() if error is None else b"broken")

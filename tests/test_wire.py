@@ -63,6 +63,9 @@ class FakeReceiver:
     def data(self, chunk: bytes) -> None:
         self.body += chunk
 
+    def ending(self) -> None:
+        self.ends.append("ending")
+
     def ended(self, error: WireError | None) -> None:
         self.ends.append("whole" if error is None else error.kind)
 

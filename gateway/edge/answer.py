@@ -51,6 +51,9 @@ def head(version: bytes, code: int, fields: Iterable[tuple[bytes, bytes]], first
     return b"%b %d %b%b%b\r\n\r\n" % (version, code, _REASONS.get(code, b"Unknown"), first, text)
 
 
+LAST_CHUNK = b"0\r\n\r\n"
+
+
 def chunk(data: bytes) -> bytes:
     """Return bytes as one chunk: RFC 9112 section 7.1."""
     return b"%x\r\n%b\r\n" % (len(data), data)

@@ -14,7 +14,7 @@ from twisted.web.http_headers import Headers as HeaderFields
 from gateway import eager
 from gateway.calls import GatewayError, Headers, Journal
 from gateway.edge import errors
-from gateway.edge.answer import NO_BODY, chunk, has_length, head
+from gateway.edge.answer import LAST_CHUNK, NO_BODY, chunk, has_length, head
 from gateway.edge.channel import JSON_TYPE, GatewayChannel, common_lines
 
 ONE_PIECE_BYTES = 64 * 1024
@@ -69,6 +69,9 @@ class Answering(server.Request):
     _bodyless = False
     _flows = False
     """Whether its head has gone out and its body follows: all that a stream's events have to ask."""
+    _holds = False
+    _unsent = b""
+    """What was written since ``hold``."""
     _handler: Cancellable | None = None
 
     # What server.Request has and nothing here uses, made for whoever of Twisted's asks for it.  By properties, since
@@ -136,7 +139,11 @@ class Answering(server.Request):
             return
         if self.finished:
             raise RuntimeError("nothing can be written to an answer that is over")
-        if self._disconnected or self.startedWriting:
+        if self._disconnected:
+            return
+        if self.startedWriting:
+            if self._holds and data and not self._bodyless:
+                self._hold_or_write(data)
             return
         self.startedWriting = 1
         version, fields = self.clientproto, self._fields
@@ -151,7 +158,7 @@ class Answering(server.Request):
             fields = (*fields, (b"Connection", b"keep-alive"))
         first = head(version, self.code, fields, common_lines(self.journal.request_id, self.origin))
         self._fields = ()
-        self._flows = not self._bodyless
+        self._flows = not self._bodyless and not self._holds
         if not data or self._bodyless:
             self.channel.write(first)
             return
@@ -160,8 +167,33 @@ class Answering(server.Request):
             data = chunk(data)
         if len(data) > ONE_PIECE_BYTES:
             self.channel.writeSequence((first, data))
+        elif self._holds:
+            self._unsent = first + data
         else:
             self.channel.write(first + data)
+
+    def _hold_or_write(self, data: bytes) -> None:
+        if len(data) > ONE_PIECE_BYTES:
+            # To save a write is not worth a copy of this.
+            self.let_out()
+            self.write(data)
+        else:
+            self.sentLength += len(data)
+            self._unsent += chunk(data) if self.chunked else data
+
+    def hold(self) -> None:
+        """Let what is written from here on wait for the answer's end, and go out with it: one write in place of two.
+
+        Whoever calls this knows that the end follows at once.
+        """
+        self._holds, self._flows = True, False
+
+    def let_out(self) -> None:
+        """Write what was held, since the end does not follow after all."""
+        held, self._unsent, self._holds = self._unsent, b"", False
+        self._flows = bool(self.startedWriting) and not self._bodyless
+        if held and not self._disconnected:
+            self.channel.write(held)
 
     def finish(self) -> None:
         """End the answer; see http.Request, whose access log and sessions nobody has here."""
@@ -171,8 +203,10 @@ class Answering(server.Request):
             return
         if not self.startedWriting:
             self.write(b"")
-        if self.chunked:
-            self.channel.write(b"0\r\n\r\n")
+        last = self._unsent + LAST_CHUNK if self.chunked else self._unsent
+        if last:
+            self.channel.write(last)
+            self._unsent = b""
         self.finished, self._flows = 1, False
         self._cleanup()
 

@@ -132,6 +132,11 @@ class Relay:
         if data:
             self._request.write(data)
 
+    def ending(self) -> None:
+        """Let the last event wait for the answer's end, so that both go out as one; see routing.stream.Sink."""
+        if not self._broken:
+            self._request.hold()
+
     def ended(self, error: WireError | None) -> None:
         """Take the stream's end; see routing.stream.Sink."""
         if self._broken:
@@ -180,6 +185,7 @@ class Relay:
         data = self._encoder.encode(before) + self._encoder.failure(body)
         if data:
             self._request.write(data)
+        self._request.let_out()
         if not self._done.called:
             self._done.callback(False)
 

@@ -27,6 +27,9 @@ class Sink(Protocol):
     def events(self, events: list[Event]) -> None:
         """Take the events of one read, in order."""
 
+    def ending(self) -> None:
+        """What comes next is the last, and the end of a whole stream follows at once; may be left out."""
+
     def ended(self, error: WireError | None) -> None:
         """The stream is over, whole if ``error`` is None."""
 
@@ -86,6 +89,8 @@ class EventStream:
         held, self._held = self._held, []
         # A pause so far was ours.  One that the sink asks for while it takes these events is its own, and stays.
         ours, self._paused = self._paused, False
+        if self._over and self._error is None:
+            sink.ending()
         sink.events(held)
         if self._over:
             sink.ended(self._error)
@@ -159,6 +164,11 @@ class EventStream:
                 self._hold(events)
         if fault and not self._over:
             self._fail(WireError(fault))
+
+    def ending(self) -> None:
+        """Pass on that the next bytes are the last; see Receiver."""
+        if self._sink is not None and not self._over:
+            self._sink.ending()
 
     def ended(self, error: WireError | None) -> None:
         """Take the end of the body; see Receiver."""

@@ -179,6 +179,8 @@ class Connection(TwistedProtocol):
             return
         piece = reader.feed(data)
         if piece:
+            if reader.complete:
+                response.ending()
             (response.take or response.hold)(piece)
         # Most reads change nothing, and it is not worth a call to find that out.
         if (reader.complete or reader.fault) and self._response is response and not self.over:

@@ -27,6 +27,9 @@ class Receiver(Protocol):
     def data(self, chunk: bytes) -> None:
         """Take the next bytes; may pause the exchange from within."""
 
+    def ending(self) -> None:
+        """What comes next is the last of a whole body, and its end follows at once; may be left out."""
+
     def ended(self, error: WireError | None) -> None:
         """The body is over: whole if ``error`` is None.  Nothing follows."""
 

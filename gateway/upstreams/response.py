@@ -44,6 +44,7 @@ class Response:
     """Whether somebody reads the body."""
     take: Callable[[bytes], None] | None = None
     """What takes the body's next bytes, as soon as somebody reads it; see ``hold``."""
+    _ending: Callable[[], None] | None = None
     _protocol: Any = None
 
     def __init__(
@@ -99,8 +100,13 @@ class Response:
         """Start the body's flow; see IResponse."""
         self.deliver(protocol, protocol.dataReceived)
 
-    def deliver(self, protocol: IProtocol, take: Callable[[bytes], None]) -> None:
-        """Start the body's flow into ``take``, without a call of ``protocol`` in between, which hears of the end."""
+    def deliver(
+        self, protocol: IProtocol, take: Callable[[bytes], None], ending: Callable[[], None] | None = None
+    ) -> None:
+        """Start the body's flow into ``take``, without a call of ``protocol`` in between, which hears of the end.
+
+        ``ending`` is called before the last piece, where that is known to be it.
+        """
         if self.taken:
             raise RuntimeError("an answer has one body, and it is being read")
         self.taken = True
@@ -112,7 +118,7 @@ class Response:
                 take(held)
             protocol.connectionLost(self._end)
             return
-        self._protocol, self.take = protocol, take
+        self._protocol, self.take, self._ending = protocol, take, ending
         if self._connection is not None:
             self._connection.unhold()
         if held:
@@ -130,12 +136,17 @@ class Response:
         """Keep some of the body for whoever will read it."""
         self._held += data
 
+    def ending(self) -> None:
+        """Tell the body's reader, if it wants to know, that the next piece is the last."""
+        if self._ending is not None:
+            self._ending()
+
     def ended(self, reason: Failure) -> None:
         """Take the body's end from the connection, which is another's from here on."""
         self._connection = None
         if self._end is None:
             self._end = reason
-            protocol, self._protocol, self.take = self._protocol, None, None
+            protocol, self._protocol, self.take, self._ending = self._protocol, None, None, None
             if protocol is not None:
                 protocol.connectionLost(reason)
 

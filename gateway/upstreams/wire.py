@@ -118,7 +118,7 @@ class TreqExchange(Protocol):
         """Start the body's flow into ``receiver``."""
         self._receiver = receiver
         if type(self._response) is Response:
-            self._response.deliver(self, receiver.data)
+            self._response.deliver(self, receiver.data, receiver.ending)
         else:
             self._response.deliverBody(self)
 
@@ -219,6 +219,9 @@ class _Collector:
             self._gathered += chunk
         if self._clock is not None:
             self._moved = self._clock.seconds()
+
+    def ending(self) -> None:
+        pass
 
     def ended(self, error: WireError | None) -> None:
         if not self.over:
