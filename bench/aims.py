@@ -74,6 +74,8 @@ AIMS: Sequence[Aim] = (
     Aim("requests a second, one process", _median("rps"), 4000, 6000, True),
     Aim("added time to the first event at 40 a second, p50, ms", _added("ttft-p50"), 0.8, 0.5),
     Aim("added time to the first event at 40 a second, p99, ms", _added("ttft-p99"), 3, 2),
+    Aim("added time to the first event at 40 a second, awake, p50, ms", _added("awake-p50"), 0.8, 0.5),
+    Aim("added time to the first event at 40 a second, awake, p99, ms", _added("awake-p99"), 3, 2),
     Aim("added time to the first event at 200 a second, p50, ms", _added("often-p50"), 0.8, 0.5),
     Aim("added time to the first event at 200 a second, p99, ms", _added("often-p99"), 3, 2),
     Aim("memory before the first request, MB", _median("memory-idle"), 65, 55),

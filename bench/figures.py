@@ -77,6 +77,8 @@ KINDS: Mapping[str, Kind] = {
     "unary-p99": Kind("unary answer at a low rate, p99", "ms", 2),
     "ttft-p50": Kind("first event at a low rate, p50", "ms", 2, paired=True),
     "ttft-p99": Kind("first event at a low rate, p99", "ms", 2),
+    "awake-p50": Kind("first event at a low rate, processors kept awake, p50", "ms", 2, paired=True),
+    "awake-p99": Kind("first event at a low rate, processors kept awake, p99", "ms", 2),
     "often-p50": Kind("first event at 200 a second, p50", "ms", 2, paired=True),
     "often-p99": Kind("first event at 200 a second, p99", "ms", 2),
     "cpu-1mb": Kind("CPU per request with a 1 MB image", "ms", 2, paired=True),

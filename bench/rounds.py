@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 import attrs
+import awake
 import figures
 import load
 import race
@@ -19,7 +20,7 @@ PACED_MS = 20
 TTFT_MODEL, TTFT_EVENTS = "paced-3-20ms", 3
 RATE_PER_SECOND = 40.0
 RATE_OFTEN_PER_SECOND = 200.0
-"""A few per cent of what a fast relay can do, at which no processor goes to sleep for long."""
+"""A few per cent of what a fast relay can do, at which no processor sleeps for long."""
 RATE_LEAST_PER_SECOND = 10.0
 """For those that would be busy all the time at the first of them."""
 _SLOW = 0.1
@@ -110,6 +111,8 @@ class Rounds:
         rate = RATE_LEAST_PER_SECOND if share < _SLOW else RATE_PER_SECOND
         await self._timed("unary", target, shapes.UNARY_MODEL, 0, rate)
         await self._timed("ttft", target, TTFT_MODEL, TTFT_EVENTS, rate)
+        with awake.processors():
+            await self._timed("awake", target, TTFT_MODEL, TTFT_EVENTS, rate)
         if share == 1:
             await self._timed("often", target, TTFT_MODEL, TTFT_EVENTS, RATE_OFTEN_PER_SECOND)
         else:

@@ -46,12 +46,12 @@ def of_added(board: figures.Figures) -> str:
     lines = []
     for name in _names(board, ["unary-p50", "ttft-p50"]):
         cells = []
-        for kind in ("unary", "ttft", "often"):
+        for kind in ("unary", "ttft", "awake", "often"):
             for part in ("p50", "p99"):
                 row = board.row(f"{kind}-{part}").values
                 cells.append(_added(row.get(name), row.get(figures.DIRECT), name == figures.DIRECT))
         lines.append([name, *cells])
-    whats = ("unary answer, 40/s,", "first event, 40/s,", "first event, 200/s,")
+    whats = ("unary answer, 40/s,", "first event, 40/s,", "first event, 40/s, awake,", "first event, 200/s,")
     heading = [f"{what} {part}, ms" for what in whats for part in ("p50", "p99")]
     return list_table(["relay", *heading], lines)
 

@@ -329,6 +329,8 @@ class Ended(msgspec.Struct, frozen=True):
     bytes_out: int
     usage: Usage | None = None
     finish_reason: str = ""
+    micros: int | msgspec.UnsetType | None = msgspec.UNSET
+    """What it cost in micro-dollars, None where nobody knows, where a key's meter has found that out already."""
 
 
 class Recorder(Protocol):

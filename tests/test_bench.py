@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ sys.path.append(str(REPOSITORY / "bench"))
 
 import aims  # noqa: E402
 import answers  # noqa: E402
+import awake  # noqa: E402
 import checks  # noqa: E402
 import faces  # noqa: E402
 import figures  # noqa: E402
@@ -206,6 +208,20 @@ class UpstreamTests(SynchronousTestCase):
         self.assertTrue(faces.gemini().says(event[0], shapes.clocked(at_ns)))
         self.assertFalse(faces.gemini().says(event[0], shapes.clocked(at_ns + 1)))
         self.assertEqual(answers.clock_chunk(at_ns, False).count(shapes.stamp(at_ns).encode()), 1)
+
+
+class AwakeTests(SynchronousTestCase):
+    """What keeps processors awake."""
+
+    def test_each_processor_is_kept_awake_by_a_process_of_the_lowest_class(self) -> None:
+        """One each, as long as it is wanted."""
+        with awake.processors() as spinning:
+            classes = [os.sched_getscheduler(one) for one in spinning]
+            places = [os.sched_getaffinity(one) for one in spinning]
+        self.assertEqual(set(classes), {os.SCHED_IDLE})
+        self.assertEqual(sorted(places, key=min), [{one} for one in sorted(os.sched_getaffinity(0))])
+        for one in spinning:
+            self.assertRaises(ProcessLookupError, os.kill, one, 0)
 
 
 class AimTests(SynchronousTestCase):

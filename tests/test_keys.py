@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,11 +23,16 @@ from gateway.keys.bookfile import NAME, BookError, BookFile
 from gateway.keys.grants import NOTHING, Grant
 from gateway.keys.holders import Holder, Holders, Key
 from gateway.keys.meters import Meters
-from gateway.keys.spelling import LENGTH, PREFIX, SECRET_BYTES, digest_of, is_ours, spelled
+from gateway.keys.spelling import LENGTH, PREFIX, SECRET_BYTES, digest_of, seems_ours, spelled
 
 NOW = 1_795_680_000.0
 """2026-11-26, 08:00 UTC."""
 SECRETS = st.binary(min_size=SECRET_BYTES, max_size=SECRET_BYTES)
+
+
+def is_ours(key: bytes) -> bool:
+    """What a secret scanner does."""
+    return len(key) == LENGTH and key[:4] == PREFIX.encode() and key[-8:] == b"%08x" % crc32(key[:-8])
 
 
 class SpellingTests(SynchronousTestCase):
@@ -36,7 +42,7 @@ class SpellingTests(SynchronousTestCase):
         key = spelled(secret)
         self.assertEqual((key[:4], len(key)), (PREFIX, LENGTH))
         self.assertEqual(base64.b32decode(key[4:36].upper()), secret)
-        self.assertTrue(is_ours(key.encode()))
+        self.assertTrue(seems_ours(key.encode()) and is_ours(key.encode()))
         self.assertRegex(key, r"\Aagw_[a-z2-7]{32}[0-9a-f]{8}\Z")
 
     @given(SECRETS, st.integers(0, LENGTH - 1), st.integers(1, 255))
@@ -53,11 +59,16 @@ class SpellingTests(SynchronousTestCase):
         turned = key[:at] + key[at + 1] + key[at] + key[at + 2 :]
         self.assertEqual(is_ours(turned.encode()), turned == key)
 
+    @given(st.binary(max_size=200))
+    def test_a_digest_is_the_sha_256_that_everybody_has(self, key: bytes) -> None:
+        """Whoever computes it: it is in files, and in configurations."""
+        self.assertEqual(digest_of(key), hashlib.sha256(key).digest())
+
     @given(st.binary(max_size=60))
     def test_whatever_else_comes_is_not_ours(self, key: bytes) -> None:
         """And nothing is raised."""
-        self.assertFalse(is_ours(key))
-        self.assertFalse(is_ours(b"agw_" + key))
+        self.assertFalse(seems_ours(key))
+        self.assertEqual(seems_ours(b"agw_" + key), len(key) == LENGTH - 4)
 
 
 class GrantTests(SynchronousTestCase):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import msgspec
+
+from gateway.keys.spelling import digest_of
 
 ANONYMOUS = "anonymous"
 
@@ -24,7 +25,7 @@ class KeyRing(msgspec.Struct, frozen=True):
         """
         found: bytes | None = None
         for key in presented:
-            digest = hashlib.sha256(key).digest()
+            digest = digest_of(key)
             for known in self.digests:
                 if hmac.compare_digest(digest, known):
                     found = known

@@ -16,7 +16,7 @@ from gateway.dialects.gemini import StreamEncoder
 from gateway.edge import errors
 from gateway.edge.request import GatewayRequest
 from gateway.routing.stream import EventStream
-from gateway.sse import C2, CR, E2, LF
+from gateway.sse import C2, E2
 from gateway.upstreams import unanswered
 from gateway.upstreams.exchange import WireError
 
@@ -107,7 +107,7 @@ class Relay:
     def event(self, event: Event) -> None:
         """Write an event that came by itself; see routing.stream.Sink."""
         data, frame = event.data, self._frame
-        if event.error or not frame or self._broken or LF in data or CR in data or E2 in data or C2 in data:
+        if event.error or not frame or self._broken or not (data.isascii() or (E2 not in data and C2 not in data)):
             self.events([event])
             return
         request = self._request

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from msgspec import UNSET
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -80,7 +81,6 @@ class GatewayRequest(Answering):
     finish_reason = ""
     last_usage = b""
     """Of a stream: the last event that told of usage, read when the request is over, however it ends."""
-
     args = NO_ARGS
     received = 0
     """Bytes of the body."""
@@ -118,8 +118,7 @@ class GatewayRequest(Answering):
             authority, _, rest = target.split(b"//", 1)[1].partition(b"/")
             self._authority = (authority,)
             origin_form = b"/" + rest
-        path, _, query = origin_form.partition(b"?")
-        self.path = path
+        self.path, _, query = origin_form.partition(b"?")
         if query:
             self.args = STREAMING_ARGS if query == b"alt=sse" else parse_qs(query, True)
         peer = self.channel.peer_name
@@ -128,7 +127,7 @@ class GatewayRequest(Answering):
         self.journal = Journal(
             request_id=gateway.new_id(),
             method=method.decode("latin-1"),
-            path=path.decode("latin-1"),
+            path=self.path.decode("latin-1"),
             peer=peer,
             started=gateway.clock.seconds(),
         )
@@ -332,8 +331,8 @@ class GatewayRequest(Answering):
         if left and not reason:
             reason = "GATEWAY_STOPPED" if gateway.cut else "CLIENT_LEFT"
         now = gateway.clock.seconds()
-        if self._meter is not None:
-            gateway.meters.charge(self._meter, journal.model, self.usage, now)
+        meter = self._meter
+        micros = UNSET if meter is None else gateway.meters.charge(meter, journal.model, self.usage, now)
         gateway.recorder.ended(
             Ended(
                 journal,
@@ -345,6 +344,7 @@ class GatewayRequest(Answering):
                 self.sentLength,
                 self.usage,
                 self.finish_reason,
+                micros,
             )
         )
         gateway.closed()

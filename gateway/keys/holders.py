@@ -12,7 +12,7 @@ import attrs
 
 from gateway.calls import GatewayError
 from gateway.keys.grants import NOTHING, UNIX, Grant, stamp
-from gateway.keys.spelling import digest_of, is_ours
+from gateway.keys.spelling import digest_of, seems_ours
 
 KEY_EXPIRED: Final = "CLIENT_KEY_EXPIRED"
 _GOOD_MOST: Final = 64
@@ -152,7 +152,7 @@ class Holders:
     def find(self, presented: Sequence[bytes]) -> Holder | None:
         """Return who has shown a key that is good, None where nobody has; raises GatewayError where it has expired."""
         for key in presented:
-            if is_ours(key):
+            if seems_ours(key):
                 found = self._known.get(digest_of(key))
                 if found is not None:
                     holder, ends = found

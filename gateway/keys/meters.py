@@ -185,8 +185,8 @@ class Meters:
         meter.under_way += 1
         return meter
 
-    def charge(self, meter: Meter, model: str, usage: Usage | None, now: float) -> None:
-        """Count a request that has ended, and what it has used."""
+    def charge(self, meter: Meter, model: str, usage: Usage | None, now: float) -> int | None:
+        """Count a request that has ended, and what it has used; return the micro-dollars, None where nobody knows."""
         wall = meter.last = self.wall_seconds()
         day, month = meter.day, meter.month
         if not day.began <= wall < day.ends:
@@ -194,14 +194,17 @@ class Meters:
             day, month = meter.day, meter.month
         day.requests += 1
         month.requests += 1
-        if usage is not None:
-            used, micros = usage.taken, self.cost(model, usage, wall) or 0
-            day.tokens += used
-            month.tokens += used
+        if usage is None:
+            return None
+        used, micros = usage.taken, self.cost(model, usage, wall)
+        day.tokens += used
+        month.tokens += used
+        if micros:
             day.micros += micros
             month.micros += micros
-            if meter.tokens is not None and used:
-                meter.tokens.take(int(now * NANOSECONDS), used)
+        if meter.tokens is not None and used:
+            meter.tokens.take(int(now * NANOSECONDS), used)
+        return micros
 
     def grant(self, key_id: str, grant: Grant, now: float) -> None:
         """Put what a key may have into force; what it has used counts on."""

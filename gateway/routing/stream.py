@@ -22,7 +22,7 @@ class Sink(Protocol):
     """Takes a committed stream."""
 
     def event(self, event: Event) -> None:
-        """Take an event that came by itself."""
+        """Take an event that came by itself, in one line: its data has no line end."""
 
     def events(self, events: list[Event]) -> None:
         """Take the events of one read, in order."""

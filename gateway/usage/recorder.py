@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec import UNSET
+
 from gateway.calls import Attempt, Credential, Ended, Journal
 from gateway.usage.prices import Prices
 from gateway.usage.schema import MICROSECONDS
@@ -51,7 +53,7 @@ class UsageRecorder:
             prompt = candidates = thoughts = cached = micros = None
         else:
             prompt, candidates, thoughts, cached = usage.prompt, usage.candidates, usage.thoughts, usage.cached
-            micros = self.prices.cost(model, usage, now)
+            micros = event.micros if event.micros is not UNSET else self.prices.cost(model, usage, now)
         self._put(
             (
                 at,
