@@ -12,8 +12,8 @@ from gateway.calls import Call, Ended, Event, Framing, GatewayError, Journal
 from gateway.composition import Composition, request_ids
 from gateway.dialects import gemini
 from gateway.dialects.guard import Guard, GuardError
-from gateway.dialects.paths import is_model_id
 from gateway.edge import errors
+from gateway.modelid import is_model_id, no_model_id
 from gateway.routing.asking import Live, Whole
 from gateway.routing.session import fingerprint
 from gateway.routing.stream import EventStream
@@ -75,7 +75,7 @@ class Playground:
         self, composition: Composition, model: str, body: bytes, peer: str
     ) -> tuple[Call, Journal]:
         if not is_model_id(model):
-            raise GatewayError(400, "INVALID_ARGUMENT", "MODEL_INVALID", "This is not a model id.")
+            raise no_model_id()
         guard = Guard()
         try:
             guard.feed(body)

@@ -29,12 +29,13 @@ LAYERS: list[set[str]] = [
     {"dialects", "keys", "routing"},
     {"usage"},
     {"accounts", "process", "upstreams"},
-    {"calls", "sse", "splice", "folding", "eager", "tally", "tracecontext", "config"},
+    {"calls", "sse", "splice", "folding", "eager", "tally", "tracecontext", "modelid", "config"},
 ]
 """From the top down: a part imports what stands below it.  ``operations`` and the simulator stand beside."""
 LOWEST = {
     "config": {"calls"},
     "calls": {"tracecontext"},
+    "modelid": {"calls"},
     **{name: set[str]() for name in ("splice", "folding", "sse", "eager", "tally", "tracecontext")},
 }
 """What parts of the lowest layer may import of one another."""

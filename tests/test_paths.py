@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.dialects.paths import BadPath, is_model_id, normalise
+from gateway.dialects.paths import BadPath, normalise
+from gateway.modelid import is_model_id
 
 CALL = "/v1beta/models/gemini-2.5-flash:generateContent"
 

@@ -17,8 +17,6 @@ DEFAULT_VERSION = "v1beta"
 _VERTEX_VERSION = "v1beta1"
 _VERTEX_PUBLISHER = ["publishers", "google"]
 _ALLOWED = re.compile(r"[A-Za-z0-9._~@+\-:/ ]*\Z")
-_MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+\-]*(/[A-Za-z0-9][A-Za-z0-9._@+\-]*)*\Z")
-_MODEL_ID_LIMIT = 256
 _KNOWN_LIMIT = 256
 """Clients ask for few paths, again and again; longer ones are read anew each time."""
 
@@ -53,11 +51,6 @@ def _normalised(path: bytes) -> str:
 
 
 _known = lru_cache(maxsize=1024)(_normalised)
-
-
-def is_model_id(text: str) -> bool:
-    """Say whether ``text`` can be a model id: it may hold slashes, but nothing that would bend a URL."""
-    return len(text) <= _MODEL_ID_LIMIT and _MODEL_ID.match(text) is not None
 
 
 def _plain(segments: list[str]) -> list[str]:

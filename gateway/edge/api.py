@@ -19,13 +19,13 @@ from werkzeug.routing import BaseConverter
 from gateway.calls import Call, GatewayError, Headers, Journal
 from gateway.config import DoneMarker
 from gateway.dialects import gemini
-from gateway.dialects.paths import is_model_id
 from gateway.dialects.verbs import UNSERVED_COLLECTIONS, VERBS
 from gateway.edge import selfservice
 from gateway.edge.relay import Relay
 from gateway.edge.request import GatewayRequest
 from gateway.edge.routes import Routes
 from gateway.folding import unfolded
+from gateway.modelid import is_model_id, no_model_id
 from gateway.routing.asking import Live, Reply, Whole
 from gateway.routing.catalog import Catalog, resource
 from gateway.routing.outcome import Refusal
@@ -141,12 +141,7 @@ class _Api:
             raise _unserved(verb)
         request.journal.verb = verb
         if not is_model_id(model):
-            raise GatewayError(
-                400,
-                "INVALID_ARGUMENT",
-                "MODEL_INVALID",
-                "This is not a model id; write one such as gemini-2.5-flash, as GET /v1beta/models lists them.",
-            )
+            raise no_model_id()
         framing, forwards_done = gemini.framing(verb, request.args, self._done_marker)
         body = request.body()
         large = len(body.text) > STEP_BYTES

@@ -6,6 +6,7 @@ import msgspec
 
 from gateway.accounts.oauth import TokenRevoked, TokenUnavailable
 from gateway.calls import Action, Call, GatewayError
+from gateway.modelid import is_model_id, no_model_id
 from gateway.routing.asking import UNUSED, Asker, Live, Whole
 from gateway.routing.attempts import Router
 from gateway.routing.outcome import Failure
@@ -48,9 +49,12 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def model_for(router: Router, member: Member, wanted: str = "") -> str:
-    """Return the model to test a credential with."""
+    """Return the model to test a credential with; raises GatewayError where the one that is wanted can be none."""
     if wanted:
-        return router.catalog.resolve(wanted)
+        model = router.catalog.resolve(wanted)
+        if not is_model_id(model):
+            raise no_model_id()
+        return model
     listed = router.catalog.listed.get(member.credential.upstream, {})
     named = [MODEL, *(model for model in member.models if "*" not in model)]
     names = [*named, *sorted(listed), *sorted(router.catalog.table)]
@@ -58,7 +62,10 @@ def model_for(router: Router, member: Member, wanted: str = "") -> str:
 
 
 async def probe(router: Router, member: Member, wanted: str = "") -> Outcome:
-    """Have a credential count the tokens of one word; it costs none of its quota for answers."""
+    """Have a credential count the tokens of one word; it costs none of its quota for answers.
+
+    Raises GatewayError where ``wanted`` can be no model.
+    """
     model = model_for(router, member, wanted)
     call = Call("test", VERB, model, model, _BODY, "")
     began = router.clock.seconds()

@@ -7,8 +7,9 @@ from urllib.parse import quote, unquote, urlsplit
 
 from gateway.calls import Credential, Secret
 from gateway.config.values import UpstreamConfig
-from gateway.dialects.paths import BadPath, is_model_id, normalise
+from gateway.dialects.paths import BadPath, normalise
 from gateway.dialects.verbs import VERBS
+from gateway.modelid import is_model_id
 from gateway.upstreams.kinds import build
 from tests.fakes import call
 
