@@ -280,7 +280,7 @@ class TestTests(FaceCase):
         self.assertEqual(self.post("/v1/accounts/studio/a/test")["model"], "only-this")
 
     def test_what_can_be_no_model_goes_nowhere(self) -> None:
-        """L11: it would stand in upstream's URL."""
+        """It would stand in upstream's URL."""
         for model in ("../../v1beta/files", "m%3AgenerateContent%23", "m%3Fkey=x", "a%20b"):
             self.assertEqual(
                 self.refusal("POST", f"/v1/accounts/studio/first/test?model={model}"), (400, "MODEL_INVALID"), model

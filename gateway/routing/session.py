@@ -24,8 +24,8 @@ def fingerprint(key_id: str, session_id: bytes | None, *first_user_turn: bytes |
     else:
         return ""
     head = b"%b%b\0%b%d\0" % (_DOMAIN, key_id.encode("utf-8"), what, sum(map(len, text)))
-    # BLAKE2 (RFC 7693), because the interpreter brings it along: on the way to OpenSSL's SHA-256 goes more time than the
-    # latter needs less.
+    # BLAKE2 (RFC 7693), because the interpreter brings it along: the way to OpenSSL's SHA-256 takes more time than that
+    # saves.
     digest = hashlib.blake2b(head, digest_size=_DIGEST_BYTES)
     left = _HASHED_BYTES
     for piece in text:
