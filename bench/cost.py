@@ -138,12 +138,12 @@ async def measure(options: argparse.Namespace, directory: Path, stack: ExitStack
 def main() -> int:
     """Run everything and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, metavar="N", help="(15)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="(36)")
     parser.add_argument("--requests", type=int, default=6000, metavar="N", help="in each round (6,000)")
-    parser.add_argument("--short", action="store_true", help="9 rounds")
+    parser.add_argument("--short", action="store_true", help="18 rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure to FILE")
     options = parser.parse_args()
-    options.rounds = options.rounds or (9 if options.short else 15)
+    options.rounds = options.rounds or (18 if options.short else 36)
     return processes.run(lambda directory, stack: measure(options, directory, stack))
 
 
