@@ -15,6 +15,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.web.resource import IResource
 
 from gateway.accounts.keeper import Keeper
+from gateway.accounts.kept import configured
 from gateway.accounts.ledger import Ledger
 from gateway.accounts.standing import Standings
 from gateway.calls import Recorder
@@ -124,7 +125,9 @@ class Composition:
             in_thread(self.reactor),
             self.members.names,
         )
-        self.oversight = Oversight(self.router, _kinds(config), self._identities, self.keeper.save, self.members.hurry)
+        self.oversight = Oversight(
+            self.router, _kinds(config), self._identities, self.keeper.save, self.members.hurry, _configured(config)
+        )
 
     def _follow(self, before: Composition) -> None:
         self._prepared = prepared(self.config)
@@ -177,7 +180,7 @@ class Composition:
         router.chooser.waiting.limit = config.limits.queue
         self.members.take(self._prepared, router, self.wire)
         self.oversight.router, self.oversight.upstreams = router, _kinds(config)
-        self.oversight.key_ids = self._identities
+        self.oversight.key_ids, self.oversight.configured = self._identities, _configured(config)
         self.book.configured, self.book.meters.cost = self._identities[1:], Prices(config.usage.prices).cost
         self.site.take(self._resource, self._gate, config.limits, config.timeouts, _answers_half_closed(config))
         for lister in self.listers:
@@ -207,14 +210,14 @@ def in_thread(reactor: Any) -> Callable[[Callable[[], None]], Deferred[None]]:
 
 
 def _catalog(config: Config) -> Catalog:
-    configured = {
+    known = {
         entry.id: Model(
             entry.id, input_tokens=entry.input_tokens, output_tokens=entry.output_tokens, verbs=entry.verbs
         )
         for entry in config.models
     }
     served = tuple(Served.build(one.models, kinds.KINDS[one.kind].verbs) for one in config.upstreams)
-    return Catalog(TABLE, configured, aliases=Aliases.build(config.routing.aliases), served=served)
+    return Catalog(TABLE, known, aliases=Aliases.build(config.routing.aliases), served=served)
 
 
 def _gate(config: Config, holders: Holders) -> Gate:
@@ -237,6 +240,10 @@ def _gate(config: Config, holders: Holders) -> Gate:
 
 def _kinds(config: Config) -> dict[str, str]:
     return {upstream.name: upstream.kind for upstream in config.upstreams}
+
+
+def _configured(config: Config) -> frozenset[tuple[str, str]]:
+    return frozenset((upstream.name, name) for upstream in config.upstreams for name in configured(upstream))
 
 
 def _answers_half_closed(config: Config) -> bool:

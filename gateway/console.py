@@ -134,9 +134,13 @@ class Console:
         situation = self._situation
         if self._signins is None:
             self._signins = SignIns(lambda: situation.composition, self._reactor)
-        filing = Filing(lambda: situation.composition.config, self._reactor)
+        filing = Filing(lambda: situation.composition.config, self._reactor, self._look_at_files)
         playground = Playground(lambda: situation.composition, self._reactor)
         return [AccountRoutes(filing, self._signins), TryingRoutes(situation, playground.run)]
+
+    def _look_at_files(self) -> None:
+        for one in self._situation.composition.members.watchers:
+            one.look()
 
     def _feed(self) -> Feed:
         """Return the feed, which both faces show."""

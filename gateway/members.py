@@ -56,7 +56,7 @@ class Members:
         self._clouds: dict[tuple[str, str], _Cloud] = {}
         self._keys: dict[str, dict[str, Key]] = {}
         self._held: dict[str, dict[str, Held]] = {}
-        self._watchers: list[Watcher] = []
+        self.watchers: list[Watcher] = []
         self._finder = Finder(reactor, chance, self._ask_project, self._found, self._not_found)
         self.take(prepared(config), router, wire)
 
@@ -109,9 +109,9 @@ class Members:
         return Member(credential, self._kinds[config.name], member.tokens, config.base_urls, config.models)
 
     def _watch(self) -> None:
-        for one in self._watchers:
+        for one in self.watchers:
             one.stop()
-        self._watchers = [
+        self.watchers = [
             watcher(
                 upstream,
                 self._seals[upstream.name],
@@ -122,19 +122,19 @@ class Members:
             if upstream.credentials_dir
         ]
         if self._started:
-            for one in self._watchers:
+            for one in self.watchers:
                 one.start()
 
     def start(self) -> None:
         """Begin to watch the account files, and to look for projects that are missing."""
         self._started = True
-        for one in self._watchers:
+        for one in self.watchers:
             one.start()
         self._finder.start()
 
     def stop(self) -> None:
         """Watch and look no longer; tokens are still to be had."""
-        for one in self._watchers:
+        for one in self.watchers:
             one.stop()
         self._finder.stop()
 

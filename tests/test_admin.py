@@ -101,6 +101,7 @@ class ListTests(FaceCase):
                 "kind": "codeassist",
                 "label": "pool/a@b.example",
                 "project": "q",
+                "in_file": True,
                 "state": "ok",
                 "reason": "",
                 "link": "",

@@ -223,6 +223,26 @@ class SignInTests(WebCase):
                 answer = client.answer()
                 self.assertEqual((answer.status, answer.json["error"]["reason"]), (400, "BODY_INVALID"), name)
 
+    def test_what_a_credential_may_not_be_is_refused_before_anything_is_kept(self) -> None:
+        """How much it is used within its range, of secrets one, and nothing that nobody knows."""
+        nobody = cast(Any, None)
+        site = WatchSite(self.site.pages, (), self.clock)
+        site.beyond = Face([AccountRoutes(nobody, nobody)], "1").resource.render
+        new, old = ("POST", "/v1/upstreams/studio/credentials"), ("PATCH", "/v1/accounts/studio/a")
+        for (method, path), document, reason in (
+            (new, {"name": "a"}, "SECRET_MISSING"),
+            (new, {"name": "a", "api_key": "x", "refresh_token": "y"}, "SECRET_MISSING"),
+            (new, {"name": "a", "api_key": "x", "weight": 0}, "BODY_INVALID"),
+            (old, {"weight": -1}, "BODY_INVALID"),
+            (old, {"priority": 1.5}, "BODY_INVALID"),
+            (old, {"max_concurrent": -1}, "BODY_INVALID"),
+            (old, {"name": "b"}, "BODY_INVALID"),
+        ):
+            client = Client(site)
+            client.ask(method, path, json.dumps(document).encode(), JSON)
+            answer = client.answer()
+            self.assertEqual((answer.status, answer.json["error"]["reason"]), (400, reason), document)
+
     def test_code_is_made_for_who_reaches_the_socket(self) -> None:
         """That face has no other way in, and the network's has no such route."""
         routes = CodeRoutes(self.codes, lambda: "made", self.clock, lambda: ["http://localhost:8046"])

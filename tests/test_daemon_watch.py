@@ -16,6 +16,7 @@ from gateway.operations.exposition import COUNTERS, GAUGES
 from gateway.operations.watching import CONNECTIONS_MOST
 from tests.clients.daemon import free_port
 from tests.processes import (
+    AGENT,
     GENERATE,
     MODEL,
     SSE,
@@ -74,7 +75,9 @@ class PageTests(WatchCase):
         await stream.has(b"data: ")
         found = await self.samples()
         self.assertEqual((found["agw_requests_in_flight",], found["agw_streams_open",]), (1, 1))
-        self.assertEqual(found["agw_upstream_connections", "busy", "studio"], 1)
+        # Twisted's own agent does not say how many it has.
+        busy = found.get(("agw_upstream_connections", "busy", "studio"))
+        self.assertEqual(busy, None if AGENT == "stock" else 1)
         self.assertGreaterEqual(found["agw_connections",], 1)
         stream.leave()
         await logged(self.daemon, "CLIENT_LEFT")
@@ -90,7 +93,7 @@ class PageTests(WatchCase):
         self.assertEqual(found["agw_errors_total", "gateway", "ROUTE_UNKNOWN"], 1)
         self.assertEqual(found["agw_key_requests_total", "anonymous", "ok"], 1)
         self.assertEqual(found["agw_streams_open",], 0)
-        self.assertGreater(found["agw_upstream_connects_total", "studio"], 0)
+        self.assertEqual(found.get(("agw_upstream_connects_total", "studio"), 0) > 0, AGENT != "stock")
         self.assertGreater(found["process_resident_memory_bytes",], 0)
         states = {one[1:]: value for one, value in found.items() if one[0] == "agw_credential_state"}
         self.assertEqual({state for _, state, _ in states}, {"ok"})

@@ -82,7 +82,7 @@ class Watcher:
     def start(self) -> None:
         """Read the files, tell what they hold, and begin to watch."""
         self._attend()
-        self._look()
+        self.look()
         self._poll = self._clock.callLater(POLL_SECONDS, self._again)
 
     def stop(self) -> None:
@@ -99,7 +99,7 @@ class Watcher:
             self._settle.reset(max(min(SETTLE_SECONDS, self._settle_by - now), 0.0))
             return
         self._settle_by = now + SETTLE_MOST_SECONDS
-        self._settle = self._clock.callLater(SETTLE_SECONDS, self._look)
+        self._settle = self._clock.callLater(SETTLE_SECONDS, self.look)
 
     def _again(self) -> None:
         self._attend()
@@ -113,7 +113,8 @@ class Watcher:
             self.poke()
         self._poll = self._clock.callLater(POLL_SECONDS, self._again)
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Read at once what has changed, and tell of it."""
         try:
             stamps = self._stamps()
         except (OSError, StoreError) as error:

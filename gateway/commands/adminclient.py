@@ -66,6 +66,10 @@ class AdminClient:
         """Return what a PATCH of a JSON document answers; raises NotRunning or Refused."""
         return await self._ask(b"PATCH", path, {}, document)
 
+    async def delete(self, path: str) -> Any:
+        """Return what a DELETE answers; raises NotRunning or Refused."""
+        return await self._ask(b"DELETE", path, {})
+
     async def _ask(self, method: bytes, path: str, query: Mapping[str, str], document: Any = None) -> Any:
         path_of_socket = self._state.path / SOCKET
         if not _exists(path_of_socket):

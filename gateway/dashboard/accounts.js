@@ -97,6 +97,7 @@ class Card {
     this.rests.replaceChildren(...row.models.map(rest), ...(row.link ? [h("li", {}, "Its owner must open ", h("a", { href: safe(row.link), rel: "noreferrer noopener", target: "_blank" }, "this page"), ".")] : []));
     this.quota.replaceChildren(...row.quota.slice().sort((a, b) => a.remaining - b.remaining).slice(0, 6).map(bar));
     text(this.toggle, row.state === "disabled" ? "Enable" : "Disable");
+    this.away.hidden = !row.in_file;
     for (const one of [this.toggle, this.clear, this.test, this.away]) one.setAttribute("aria-label", `${one.textContent} ${full}`);
   }
 

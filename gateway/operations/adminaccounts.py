@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Protocol, TypedDict
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from twisted.logger import Logger
 from twisted.web.server import Request
 
 from gateway.calls import GatewayError
+from gateway.config.values import CONCURRENT_MOST, PRIORITY_MOST, WEIGHT_MOST
 from gateway.operations.adminroutes import Route, Row, answer, body, who
 
 _log = Logger(namespace="gateway.admin")
@@ -18,13 +20,21 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[A-Z
 """The names that logs and answers show.  To Python ``$`` alone would also be before a line break at the end."""
 
 
+_PRINTED = r"^[^\x00-\x20\x7f-][^\x00-\x1f\x7f]*$(?!\n)"
+AnyName = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=_PRINTED)]
+"""The names of credentials: an account's may be its owner's address, so that logs have its label in place of it."""
+
+
 class Filing(Protocol):
-    """Adds and removes credentials; each raises GatewayError."""
+    """Adds, changes and removes credentials, and returns names, label and more of each; each raises GatewayError."""
 
-    async def add(self, upstream: str, document: Mapping[str, Any]) -> bool:
-        """Keep a credential; say whether it took an older one's place."""
+    async def add(self, upstream: str, document: Mapping[str, Any]) -> Row:
+        """Keep a credential."""
 
-    async def remove(self, upstream: str, name: str) -> None:
+    async def put(self, upstream: str, name: str, changes: Mapping[str, Any]) -> Row:
+        """Change how much one is used; None is what its upstream says."""
+
+    async def remove(self, upstream: str, name: str) -> Row:
         """Remove one."""
 
 
@@ -44,13 +54,31 @@ class SigningIn(Protocol):
         """Give one up."""
 
 
-class NewCredential(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """An API key, or a service account's key file, under a name."""
+_Weight = Annotated[float, msgspec.Meta(gt=0, le=WEIGHT_MOST)]
+_Priority = Annotated[int, msgspec.Meta(ge=-PRIORITY_MOST, le=PRIORITY_MOST)]
+_Concurrent = Annotated[int, msgspec.Meta(ge=0, le=CONCURRENT_MOST)]
 
-    name: Name
+
+class NewCredential(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """An API key, a service account's key file, or an account's refresh token, under a name."""
+
+    name: AnyName
     api_key: Annotated[str, msgspec.Meta(max_length=1024)] = ""
     service_account: dict[str, Any] = {}
+    refresh_token: Annotated[str, msgspec.Meta(max_length=4096)] = ""
+    email: Annotated[str, msgspec.Meta(max_length=320)] = ""
     project: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    weight: _Weight | None = None
+    priority: _Priority | None = None
+    max_concurrent: _Concurrent | None = None
+
+
+class TermsChange(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """How much a credential is used; null is what its upstream says, and what is left out stays."""
+
+    weight: _Weight | UnsetType | None = UNSET
+    priority: _Priority | UnsetType | None = UNSET
+    max_concurrent: _Concurrent | UnsetType | None = UNSET
 
 
 class NewSignIn(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -65,19 +93,19 @@ class Pasted(msgspec.Struct, forbid_unknown_fields=True):
     answer: Annotated[str, msgspec.Meta(min_length=1, max_length=8192)]
 
 
-class Added(TypedDict):
+class Filed(TypedDict):
+    """A credential that lies in a file, or lay there."""
+
+    upstream: str
+    name: str
+    label: str
+
+
+class Added(Filed):
     """A credential that is kept, and whether it took the place of one of that name."""
 
-    upstream: str
-    name: str
+    path: str
     renewed: bool
-
-
-class Removed(TypedDict):
-    """A credential that was removed."""
-
-    upstream: str
-    name: str
 
 
 class SignInRow(TypedDict):
@@ -106,7 +134,7 @@ class AccountRoutes:
                 "POST",
                 "/v1/upstreams/<upstream>/credentials",
                 self._add,
-                "Add an API key or a service account; one of that name is replaced.",
+                "Add an API key, a service account or an account; one of that name is replaced.",
                 Added,
                 NewCredential,
             ),
@@ -115,7 +143,15 @@ class AccountRoutes:
                 "/v1/accounts/<upstream>/<path:name>",
                 self._remove,
                 "Remove a credential that lies in a file; nothing is revoked at Google.",
-                Removed,
+                Filed,
+            ),
+            Route(
+                "PATCH",
+                "/v1/accounts/<upstream>/<path:name>",
+                self._put,
+                "Change how much a credential that lies in a file is used.",
+                Filed,
+                TermsChange,
             ),
             Route(
                 "POST",
@@ -132,25 +168,23 @@ class AccountRoutes:
 
     async def _add(self, request: Request, upstream: str) -> bytes:
         given: NewCredential = body(request, NewCredential)
-        if bool(given.api_key) == bool(given.service_account):
+        if sum(map(bool, (given.api_key, given.service_account, given.refresh_token))) != 1:
             raise GatewayError(
-                400, "INVALID_ARGUMENT", "SECRET_MISSING", "Send one of api_key and service_account."
+                400, "INVALID_ARGUMENT", "SECRET_MISSING", "Send one of api_key, service_account and refresh_token."
             )
-        document: dict[str, Any] = msgspec.to_builtins(given)
-        renewed = await self._filing.add(upstream, document)
-        _log.info(
-            "{who}: {what} {upstream}/{name}",
-            who=who(request),
-            what="renewed" if renewed else "added",
-            upstream=upstream,
-            name=given.name,
-        )
-        return answer(request, Added(upstream=upstream, name=given.name, renewed=renewed))
+        row = await self._filing.add(upstream, msgspec.to_builtins(given))
+        return self._told(request, "renewed" if row["renewed"] else "added", row)
+
+    async def _put(self, request: Request, upstream: str, name: str) -> bytes:
+        given: TermsChange = body(request, TermsChange)
+        return self._told(request, "changed", await self._filing.put(upstream, name, msgspec.to_builtins(given)))
 
     async def _remove(self, request: Request, upstream: str, name: str) -> bytes:
-        await self._filing.remove(upstream, name)
-        _log.info("{who}: removed {upstream}/{name}", who=who(request), upstream=upstream, name=name)
-        return answer(request, Removed(upstream=upstream, name=name))
+        return self._told(request, "removed", await self._filing.remove(upstream, name))
+
+    def _told(self, request: Request, what: str, row: Row) -> bytes:
+        _log.info("{who}: {what} {credential}", who=who(request), what=what, credential=row["label"])
+        return answer(request, row)
 
     def _begin(self, request: Request, upstream: str) -> bytes:
         given: NewSignIn = body(request, NewSignIn)

@@ -72,6 +72,7 @@ class Account(TypedDict):
     kind: str
     label: str
     project: str
+    in_file: bool
     state: str
     reason: str
     link: str

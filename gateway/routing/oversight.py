@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -40,6 +40,8 @@ class Oversight:
     """Keeps what was changed; comes back when it is kept."""
     hurry: Callable[[Credential], None] = lambda credential: None
     """Has what a credential lacks looked for at once."""
+    configured: Collection[tuple[str, str]] = frozenset()
+    """The upstreams and names of the credentials that stand in the configuration, and in no file of their own."""
 
     def accounts(self) -> list[Row]:
         """Return a row for each credential, in the order of the configuration and the files."""
@@ -174,6 +176,7 @@ class Oversight:
             "kind": credential.kind,
             "label": credential.label,
             "project": credential.project,
+            "in_file": (credential.upstream, credential.name) not in self.configured,
             "state": resting if whole.usable else whole.state.value,
             "reason": whole.reason,
             "link": quarantine.link if quarantine is not None else "",
