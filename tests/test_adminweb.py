@@ -228,7 +228,7 @@ class SignInTests(WebCase):
         nobody = cast(Any, None)
         site = WatchSite(self.site.pages, (), self.clock)
         site.beyond = Face([AccountRoutes(nobody, nobody)], "1").resource.render
-        new, old = ("POST", "/v1/upstreams/studio/credentials"), ("PATCH", "/v1/accounts/studio/a")
+        new, old = ("POST", "/v1/upstreams/studio/credentials"), ("PATCH", "/v1/accounts/studio/a/terms")
         for (method, path), document, reason in (
             (new, {"name": "a"}, "SECRET_MISSING"),
             (new, {"name": "a", "api_key": "x", "refresh_token": "y"}, "SECRET_MISSING"),

@@ -139,7 +139,9 @@ class AddingTests(DaemonCase):
         told = await self.ask(
             "POST", "/v1/upstreams/studio/credentials", {"name": "added", "api_key": "good-2", "project": "p"}
         )
-        self.assertEqual(told, {"upstream": "studio", "name": "added", "renewed": False})
+        path = told.pop("path")
+        self.assertTrue(path.endswith("/credentials/studio/added.json"), path)
+        self.assertEqual(told, {"upstream": "studio", "name": "added", "label": "studio/added", "renewed": False})
         await self.row("studio/added", "ok")
         self.assertTrue((await self.ask("POST", "/v1/accounts/studio/added/test"))["good"])
         await self.ask("POST", "/v1/accounts/studio/good-1/disable")
@@ -150,11 +152,13 @@ class AddingTests(DaemonCase):
         for method, target, document, status in (
             ("DELETE", "/v1/accounts/studio/added", None, 404),
             ("DELETE", "/v1/accounts/studio/good-1", None, 409),
+            ("PATCH", "/v1/accounts/studio/good-1/terms", {"weight": 2}, 409),
+            ("PATCH", "/v1/accounts/studio/added/terms", {"weight": 2}, 404),
             ("POST", "/v1/upstreams/studio/credentials", {"name": "good-1", "api_key": "x"}, 409),
             ("POST", "/v1/upstreams/studio/credentials", {"name": "x", "service_account": {"a": 1}}, 400),
             ("POST", "/v1/upstreams/studio/credentials", {"name": "x", "api_key": "two words"}, 400),
             ("POST", "/v1/upstreams/studio/credentials", {"name": "../x", "api_key": "x"}, 400),
-            ("POST", "/v1/upstreams/pool/credentials", {"name": "x", "api_key": "x"}, 409),
+            ("POST", "/v1/upstreams/pool/credentials", {"name": "x", "api_key": "x"}, 400),
             ("POST", "/v1/upstreams/none/credentials", {"name": "x", "api_key": "x"}, 404),
         ):
             await self.ask(method, target, document, status)

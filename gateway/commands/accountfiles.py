@@ -77,7 +77,7 @@ class OfDaemon:
 
     async def put(self, row: Row, changes: Row) -> None:
         """Change how much one is used."""
-        await self._client.patch(f"/v1/accounts/{row['label']}", changes)
+        await self._client.patch(f"/v1/accounts/{row['label']}/terms", changes)
 
     async def remove(self, row: Row) -> None:
         """Remove one."""

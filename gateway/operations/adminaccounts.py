@@ -20,7 +20,7 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[A-Z
 """The names that logs and answers show.  To Python ``$`` alone would also be before a line break at the end."""
 
 
-_PRINTED = r"^[^\x00-\x20\x7f-][^\x00-\x1f\x7f]*$(?!\n)"
+_PRINTED = r"^[^\x00-\x20\x7f/-][^\x00-\x1f\x7f/]*$(?!\n)"
 AnyName = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=_PRINTED)]
 """The names of credentials: an account's may be its owner's address, so that logs have its label in place of it."""
 
@@ -147,7 +147,7 @@ class AccountRoutes:
             ),
             Route(
                 "PATCH",
-                "/v1/accounts/<upstream>/<path:name>",
+                "/v1/accounts/<upstream>/<path:name>/terms",
                 self._put,
                 "Change how much a credential that lies in a file is used.",
                 Filed,
