@@ -13,9 +13,11 @@ LINE_MOST = 1024
 EXTENSIONS_MOST = 16 * 1024
 """How many bytes of chunk extensions a body may have in all; nobody here reads them."""
 
-_QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
-_EXTENSION = rb"[ \t]*+;[ \t]*+" + TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + TOKEN + rb"|" + _QUOTED + rb"))?+"
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*+)")
+# Groups are repeated without possessiveness: CPython before 3.11.5 goes on from where one failed within such a group
+# (https://github.com/python/cpython/issues/106052).  There is one way to read a line, so that nothing is tried twice.
+_QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
+_EXTENSION = rb"[ \t]*+;[ \t]*+" + TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + TOKEN + rb"|" + _QUOTED + rb"))?"
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*)")
 _TRAILER = re.compile(FIELD)
 _BARE = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")
 
