@@ -1,4 +1,4 @@
-"""Write to a plain TCP connection at once, where nothing waits before it.  Does I/O.
+"""Write to a TCP connection at once, where nothing waits before it.  Does I/O.
 
 Twisted asks the kernel whether a socket takes anything before it gives it something: two calls of epoll and a turn of
 the reactor for every write.  Almost always it does.  Whatever the socket does not take at once goes Twisted's way, and
@@ -7,9 +7,11 @@ with it producers, limits and errors.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from twisted.internet.tcp import Client, Server
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 MOST_BYTES = 256 * 1024
 """Larger pieces would be copied to send their rest."""
@@ -36,3 +38,41 @@ def write(transport: Any, data: bytes | memoryview) -> None:
             return
         data = data[sent:]
     transport.write(bytes(data))
+
+
+def write_secure(transport: Any, data: bytes) -> None:
+    """Write bytes to a TLS connection, as ``transport.write`` does, but for the turn for which Twisted gathers them.
+
+    Whatever is no such transport, or has gathered something, is left to its own ``write``.
+    """
+    gathered = getattr(getattr(transport, "_aggregator", None), "_buffer", True)
+    if gathered or len(data) > MOST_BYTES:
+        transport.write(data)
+    else:
+        TLSMemoryBIOProtocol.write(transport, data)
+
+
+def hasten(transport: Any) -> None:
+    """Let what a TLS connection sends go out at once, too, where plain TCP carries it; until ``calm``."""
+    carrier: Any = getattr(transport, "transport", None)
+    if type(carrier) in _PLAIN:
+        carrier.write = partial(_carry, carrier)
+
+
+def calm(transport: Any) -> None:
+    """End that: the two would else hold on to each other."""
+    carrier = getattr(transport, "transport", None)
+    if type(carrier) in _PLAIN:
+        vars(carrier).pop("write", None)
+
+
+def _carry(carrier: Any, data: bytes) -> None:
+    if carrier.connected and not carrier._tempDataBuffer and not carrier.dataBuffer:
+        try:
+            sent = carrier.socket.send(data)
+        except OSError:
+            sent = 0
+        if sent == len(data):
+            return
+        data = data[sent:]
+    type(carrier).write(carrier, data)

@@ -163,7 +163,7 @@ class EagerTests(SynchronousTestCase):
         self.assertEqual((self.read(theirs), self.read(theirs), reactor.writers), (b"first", b"", set()))
 
     def test_other_transports_are_written_to_as_ever(self) -> None:
-        """TLS is not a socket of its own."""
+        """What is no socket of its own."""
         transport = StringTransport()
         eager.write(transport, b"data")
         self.assertEqual(transport.value(), b"data")

@@ -93,6 +93,7 @@ class Connection(TwistedProtocol):
 
     def handshakeCompleted(self) -> None:
         """The peer is who it should be; see IHandshakeListener."""
+        eager.hasten(self.transport)
         self._settle()
 
     def _settle(self) -> None:
@@ -104,6 +105,7 @@ class Connection(TwistedProtocol):
         """See Protocol."""
         self.over = True
         self._keeper.gone(self)
+        eager.calm(self.transport)
         if not self._settled:
             self._settled = True
             self.ready.errback(reason)
@@ -134,13 +136,13 @@ class Connection(TwistedProtocol):
         self._job = job
         self._reader.begin(job.sent.method == b"HEAD")
         transport: Any = self.transport
-        body = job.body
+        body, write = job.body, eager.write_secure if self._secure else eager.write
         if body is None:
-            eager.write(transport, job.head)
+            write(transport, job.head)
         elif type(body) is WholeBody and body.length <= PIECE_BYTES:
-            eager.write(transport, job.head + body.data)
+            write(transport, job.head + body.data)
         else:
-            eager.write(transport, job.head)
+            write(transport, job.head)
             self._sending = Sending(body, transport, self._body_sent)
             self._sending.start()
 
