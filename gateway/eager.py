@@ -20,14 +20,12 @@ _PLAIN = (Server, Client)
 
 def write(transport: Any, data: bytes | memoryview) -> None:
     """Write bytes, as ``transport.write`` does; TLS, and whatever else is no socket of its own, is left to that."""
+    kind = type(transport)
+    if kind not in _PLAIN:
+        transport.write(bytes(data))
+        return
     size = len(data)
-    if (
-        size <= MOST_BYTES
-        and type(transport) in _PLAIN
-        and transport.connected
-        and not transport._tempDataBuffer
-        and not transport.dataBuffer
-    ):
+    if size <= MOST_BYTES and transport.connected and not transport._tempDataBuffer and not transport.dataBuffer:
         # One that is about to close takes this yet, as Twisted's own write does; one that has closed its half does not.
         try:
             sent = transport.socket.send(data)
@@ -37,7 +35,8 @@ def write(transport: Any, data: bytes | memoryview) -> None:
         if sent == size:
             return
         data = data[sent:]
-    transport.write(bytes(data))
+    # The class's: that of one that carries TLS may be this function, see `hasten`.
+    kind.write(transport, bytes(data))
 
 
 def write_secure(transport: Any, data: bytes) -> None:
@@ -56,7 +55,7 @@ def hasten(transport: Any) -> None:
     """Let what a TLS connection sends go out at once, too, where plain TCP carries it; until ``calm``."""
     carrier: Any = getattr(transport, "transport", None)
     if type(carrier) in _PLAIN:
-        carrier.write = partial(_carry, carrier)
+        carrier.write = partial(write, carrier)
 
 
 def calm(transport: Any) -> None:
@@ -64,15 +63,3 @@ def calm(transport: Any) -> None:
     carrier = getattr(transport, "transport", None)
     if type(carrier) in _PLAIN:
         vars(carrier).pop("write", None)
-
-
-def _carry(carrier: Any, data: bytes) -> None:
-    if carrier.connected and not carrier._tempDataBuffer and not carrier.dataBuffer:
-        try:
-            sent = carrier.socket.send(data)
-        except OSError:
-            sent = 0
-        if sent == len(data):
-            return
-        data = data[sent:]
-    type(carrier).write(carrier, data)
